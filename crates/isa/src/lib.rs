@@ -1,0 +1,5 @@
+//! eBPF instructions: bytes, values, text.
+
+mod raw;
+
+pub use raw::{Endian, InsnIdx, Raw};
