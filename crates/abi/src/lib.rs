@@ -3,5 +3,7 @@
 //! Data only: nothing here does I/O or decides anything.
 
 mod enums;
+mod version;
 
 pub use enums::{AttachType, Command, LinkType, MapType, ProgramType};
+pub use version::{KernelVersion, ParseVersionError};
