@@ -1,6 +1,6 @@
 //! Decoded types. Names borrow from the BTF's strings; an anonymous type has the name `""`.
 
-use crate::TypeId;
+use crate::{Kind, TypeId};
 
 /// One decoded type.
 #[derive(Clone, PartialEq, Debug)]
@@ -181,4 +181,69 @@ pub enum Linkage {
     Static,
     Global,
     Extern,
+}
+
+impl Linkage {
+    pub(crate) fn from_number(number: u32) -> Option<Linkage> {
+        match number {
+            0 => Some(Linkage::Static),
+            1 => Some(Linkage::Global),
+            2 => Some(Linkage::Extern),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Linkage::Static => 0,
+            Linkage::Global => 1,
+            Linkage::Extern => 2,
+        }
+    }
+}
+
+impl<'a> Type<'a> {
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Type::Void => Kind::Void,
+            Type::Int(_) => Kind::Int,
+            Type::Ptr { .. } => Kind::Ptr,
+            Type::Array(_) => Kind::Array,
+            Type::Struct(_) => Kind::Struct,
+            Type::Union(_) => Kind::Union,
+            Type::Enum(e) if e.is_64 => Kind::Enum64,
+            Type::Enum(_) => Kind::Enum,
+            Type::Fwd { .. } => Kind::Fwd,
+            Type::Typedef { .. } => Kind::Typedef,
+            Type::Volatile { .. } => Kind::Volatile,
+            Type::Const { .. } => Kind::Const,
+            Type::Restrict { .. } => Kind::Restrict,
+            Type::Func { .. } => Kind::Func,
+            Type::FuncProto(_) => Kind::FuncProto,
+            Type::Var { .. } => Kind::Var,
+            Type::Datasec(_) => Kind::Datasec,
+            Type::Float { .. } => Kind::Float,
+            Type::DeclTag { .. } => Kind::DeclTag,
+            Type::TypeTag { .. } => Kind::TypeTag,
+        }
+    }
+
+    /// The name, `""` for a type that has none.
+    pub fn name(&self) -> &'a str {
+        match self {
+            Type::Int(t) => t.name,
+            Type::Struct(t) | Type::Union(t) => t.name,
+            Type::Enum(t) => t.name,
+            Type::Datasec(t) => t.name,
+            Type::Fwd { name, .. }
+            | Type::Typedef { name, .. }
+            | Type::Func { name, .. }
+            | Type::Var { name, .. }
+            | Type::Float { name, .. }
+            | Type::DeclTag { name, .. }
+            | Type::TypeTag { name, .. } => name,
+            _ => "",
+        }
+    }
 }

@@ -1,0 +1,2 @@
+//! Writes BTF.
+use crate::{Btf, Endian, Error, Type, TypeId};
