@@ -13,12 +13,12 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 const volatile __u16 deny_port = 0; /* this port is denied, beside those in denied_ports; 0: none */
 
-enum verdict { denied = 0, allowed = 1 }; /* the numbers are what the kernel expects back */
+enum connect_verdict { connect_denied = 0, connect_allowed = 1 }; /* the numbers are what the kernel expects back */
 
-struct attempt {
+struct connect_event {
 	__u32 pid;
 	char comm[16];
-	enum verdict verdict;
+	enum connect_verdict verdict;
 	__u16 port;
 	struct in6_addr address; /* IPv4 as ::ffff:a.b.c.d */
 };
@@ -35,7 +35,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 16);
 } attempts SEC(".maps");
-SKEP_RECORD(attempts, struct attempt);
+SKEP_RECORD(attempts, struct connect_event);
 
 __u64 allowed_connects;
 __u64 denied_connects;
@@ -44,13 +44,13 @@ __u64 lost; /* records that found the ring buffer full */
 static __always_inline int judge(__u16 port, __be32 a, __be32 b, __be32 c, __be32 d)
 {
 	__u64 *listed = bpf_map_lookup_elem(&denied_ports, &port);
-	enum verdict verdict = listed || (deny_port && port == deny_port) ? denied : allowed;
-	struct attempt *attempt = bpf_ringbuf_reserve(&attempts, sizeof(*attempt), 0);
+	enum connect_verdict verdict = listed || (deny_port && port == deny_port) ? connect_denied : connect_allowed;
+	struct connect_event *attempt = bpf_ringbuf_reserve(&attempts, sizeof(*attempt), 0);
 	__be32 address[4] = { a, b, c, d };
 
 	if (listed)
 		__sync_fetch_and_add(listed, 1);
-	__sync_fetch_and_add(verdict == denied ? &denied_connects : &allowed_connects, 1);
+	__sync_fetch_and_add(verdict == connect_denied ? &denied_connects : &allowed_connects, 1);
 	if (!attempt) {
 		__sync_fetch_and_add(&lost, 1);
 		return verdict;

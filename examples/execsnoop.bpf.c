@@ -13,7 +13,7 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-struct exec {
+struct exec_event {
 	__u32 pid;
 	__u32 parent_pid;
 	__u32 uid;
@@ -26,12 +26,12 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 18);
 } execs SEC(".maps");
-SKEP_RECORD(execs, struct exec);
+SKEP_RECORD(execs, struct exec_event);
 
 __u64 lost; /* records that found the ring buffer full */
 
 /* The kernel keeps a new program's arguments in one piece of its memory, each ended by a zero byte. */
-static __always_inline void read_args(struct exec *exec)
+static __always_inline void read_args(struct exec_event *exec)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	unsigned long start = BPF_CORE_READ(task, mm, arg_start), end = BPF_CORE_READ(task, mm, arg_end);
@@ -53,7 +53,7 @@ SEC("tp/sched/sched_process_exec")
 int on_exec(struct trace_event_raw_sched_process_exec *ctx)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct exec *exec = bpf_ringbuf_reserve(&execs, sizeof(*exec), 0);
+	struct exec_event *exec = bpf_ringbuf_reserve(&execs, sizeof(*exec), 0);
 
 	if (!exec) {
 		__sync_fetch_and_add(&lost, 1);

@@ -14,7 +14,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 const volatile __u32 target_pid = 0;   /* only this process; 0: all */
 const volatile bool failed_only = false;
 
-struct open {
+struct open_event {
 	__u32 pid;
 	__s32 result; /* the file descriptor, or -errno */
 	__u32 flags;
@@ -22,7 +22,7 @@ struct open {
 	char file[256];
 };
 
-struct arguments {
+struct open_arguments {
 	const char *file;
 	__u32 flags;
 };
@@ -32,14 +32,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
 	__type(key, __u32);
-	__type(value, struct arguments);
+	__type(value, struct open_arguments);
 } entered SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 18);
 } opens SEC(".maps");
-SKEP_RECORD(opens, struct open);
+SKEP_RECORD(opens, struct open_event);
 
 __u64 lost; /* records that found the ring buffer full */
 
@@ -48,7 +48,7 @@ int on_enter(struct trace_event_raw_sys_enter *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 thread = id;
-	struct arguments arguments = { (const char *)ctx->args[1], ctx->args[2] };
+	struct open_arguments arguments = { (const char *)ctx->args[1], ctx->args[2] };
 
 	if (!target_pid || target_pid == id >> 32)
 		bpf_map_update_elem(&entered, &thread, &arguments, BPF_ANY);
@@ -60,8 +60,8 @@ SEC("tp/syscalls/sys_exit_openat")
 int on_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	__u32 thread = bpf_get_current_pid_tgid();
-	struct arguments *arguments = bpf_map_lookup_elem(&entered, &thread);
-	struct open *open;
+	struct open_arguments *arguments = bpf_map_lookup_elem(&entered, &thread);
+	struct open_event *open;
 
 	if (!arguments)
 		return 0;

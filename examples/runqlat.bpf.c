@@ -14,11 +14,11 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-struct process {
+struct waiter {
 	char comm[16];
 };
 
-struct wait {
+struct wait_stats {
 	__u64 count;
 	__u64 total_us;
 	__u64 max_us;
@@ -43,8 +43,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct process);
-	__type(value, struct wait);
+	__type(key, struct waiter);
+	__type(value, struct wait_stats);
 } wait_by_process SEC(".maps");
 
 static __always_inline int starts_to_wait(struct task_struct *task)
@@ -72,9 +72,9 @@ int BPF_PROG(on_wakeup_new, struct task_struct *task)
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempted, struct task_struct *from, struct task_struct *to)
 {
-	struct wait none = {}, *wait;
+	struct wait_stats none = {}, *wait;
 	struct skep_histogram *histogram;
-	struct process process = {};
+	struct waiter process = {};
 	__u32 thread = to->pid, zero = 0;
 	__u64 *since_ns, us;
 

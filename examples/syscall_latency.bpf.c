@@ -16,18 +16,18 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 const volatile __u32 target_pid = 0; /* only this process; 0: all */
 const volatile __u64 min_ns = 0;     /* leave out calls shorter than this */
 
-struct call {
+struct call_key {
 	char comm[16];
 	enum skep_syscall call;
 };
 
-struct latency {
+struct latency_stats {
 	__u64 count;
 	__u64 total_ns;
 	__u64 max_ns;
 };
 
-struct entry {
+struct call_entry {
 	__u64 at_ns;
 	long nr;
 };
@@ -37,14 +37,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct entry);
+	__type(value, struct call_entry);
 } entered SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
-	__type(key, struct call);
-	__type(value, struct latency);
+	__type(key, struct call_key);
+	__type(value, struct latency_stats);
 } latency_by_call SEC(".maps");
 
 struct {
@@ -59,23 +59,23 @@ __u64 not_counted; /* calls that found latency_by_call full */
 SEC("tp_btf/sys_enter")
 int BPF_PROG(on_enter, struct pt_regs *regs, long nr)
 {
-	struct entry *entry;
+	struct call_entry *entry;
 
 	if (target_pid && bpf_get_current_pid_tgid() >> 32 != target_pid)
 		return 0;
 	entry = bpf_task_storage_get(&entered, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (entry)
-		*entry = (struct entry){ bpf_ktime_get_ns(), nr };
+		*entry = (struct call_entry){ bpf_ktime_get_ns(), nr };
 	return 0;
 }
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_exit, struct pt_regs *regs, long ret)
 {
-	struct entry *entry = bpf_task_storage_get(&entered, bpf_get_current_task_btf(), 0, 0);
+	struct call_entry *entry = bpf_task_storage_get(&entered, bpf_get_current_task_btf(), 0, 0);
 	struct skep_histogram *histogram;
-	struct latency none = {}, *latency;
-	struct call call = {};
+	struct latency_stats none = {}, *latency;
+	struct call_key call = {};
 	__u64 ns;
 	__u32 zero = 0;
 

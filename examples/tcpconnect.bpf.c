@@ -12,12 +12,12 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-enum outcome { connected = 1, refused_or_timed_out = 2 };
+enum handshake_outcome { handshake_done = 1, handshake_failed = 2 };
 
-struct connection {
+struct tcp_connect_event {
 	__u32 pid;
 	char comm[16];
-	enum outcome outcome;
+	enum handshake_outcome outcome;
 	__u64 handshake_us;
 	__u16 source_port;
 	__u16 destination_port;
@@ -25,7 +25,7 @@ struct connection {
 	struct in6_addr destination;
 };
 
-struct attempt {
+struct tcp_attempt {
 	__u64 at_ns;
 	__u32 pid;
 	char comm[16];
@@ -36,20 +36,20 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
 	__type(key, const void *);
-	__type(value, struct attempt);
+	__type(value, struct tcp_attempt);
 } attempts SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 18);
 } connections SEC(".maps");
-SKEP_RECORD(connections, struct connection);
+SKEP_RECORD(connections, struct tcp_connect_event);
 
 __u64 lost; /* records that found the ring buffer full */
 
-static __always_inline void report(struct trace_event_raw_inet_sock_set_state *ctx, struct attempt *attempt)
+static __always_inline void report(struct trace_event_raw_inet_sock_set_state *ctx, struct tcp_attempt *attempt)
 {
-	struct connection *record = bpf_ringbuf_reserve(&connections, sizeof(*record), 0);
+	struct tcp_connect_event *record = bpf_ringbuf_reserve(&connections, sizeof(*record), 0);
 
 	if (!record) {
 		__sync_fetch_and_add(&lost, 1);
@@ -57,7 +57,7 @@ static __always_inline void report(struct trace_event_raw_inet_sock_set_state *c
 	}
 	record->pid = attempt->pid;
 	__builtin_memcpy(record->comm, attempt->comm, sizeof(record->comm));
-	record->outcome = ctx->newstate == TCP_ESTABLISHED ? connected : refused_or_timed_out;
+	record->outcome = ctx->newstate == TCP_ESTABLISHED ? handshake_done : handshake_failed;
 	record->handshake_us = (bpf_ktime_get_ns() - attempt->at_ns) / 1000;
 	record->source_port = ctx->sport;
 	record->destination_port = ctx->dport;
@@ -71,7 +71,7 @@ SEC("tp/sock/inet_sock_set_state")
 int on_state(struct trace_event_raw_inet_sock_set_state *ctx)
 {
 	const void *socket = ctx->skaddr;
-	struct attempt *known, attempt = {};
+	struct tcp_attempt *known, attempt = {};
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return 0;

@@ -17,10 +17,10 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-enum family { family_other = 0, family_ipv4 = 4, family_ipv6 = 6 };
+enum packet_family { family_other = 0, family_ipv4 = 4, family_ipv6 = 6 };
 
 /* Numbers assigned by IANA; one that has no name here is shown as its number. */
-enum protocol {
+enum packet_protocol {
 	proto_none = 0,
 	proto_icmp = 1,
 	proto_igmp = 2,
@@ -32,12 +32,12 @@ enum protocol {
 	proto_sctp = 132,
 };
 
-struct traffic_key {
-	enum family family;
-	enum protocol protocol; /* IPv6: the first next-header, which may be an extension header */
+struct protocol_key {
+	enum packet_family family;
+	enum packet_protocol protocol; /* IPv6: the first next-header, which may be an extension header */
 };
 
-struct traffic {
+struct protocol_traffic {
 	__u64 packets;
 	__u64 bytes;
 };
@@ -45,14 +45,14 @@ struct traffic {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH); /* each CPU counts for itself: no atomic operation on the way of a packet */
 	__uint(max_entries, 1024);
-	__type(key, struct traffic_key);
-	__type(value, struct traffic);
+	__type(key, struct protocol_key);
+	__type(value, struct protocol_traffic);
 } by_protocol SEC(".maps");
 
 /* Family and protocol of a frame. Each step checks that the packet is long enough before it looks. */
-static __always_inline struct traffic_key classify(void *data, void *end)
+static __always_inline struct protocol_key classify(void *data, void *end)
 {
-	struct traffic_key key = {};
+	struct protocol_key key = {};
 	struct ethhdr *eth = data;
 	void *at = eth + 1;
 	__be16 type;
@@ -69,9 +69,9 @@ static __always_inline struct traffic_key classify(void *data, void *end)
 		at = tag + 1;
 	}
 	if (type == bpf_htons(ETH_P_IP) && at + sizeof(struct iphdr) <= end)
-		key = (struct traffic_key){ family_ipv4, ((struct iphdr *)at)->protocol };
+		key = (struct protocol_key){ family_ipv4, ((struct iphdr *)at)->protocol };
 	else if (type == bpf_htons(ETH_P_IPV6) && at + sizeof(struct ipv6hdr) <= end)
-		key = (struct traffic_key){ family_ipv6, ((struct ipv6hdr *)at)->nexthdr };
+		key = (struct protocol_key){ family_ipv6, ((struct ipv6hdr *)at)->nexthdr };
 	return key;
 }
 
@@ -79,8 +79,8 @@ SEC("xdp")
 int count_packets(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct traffic_key key = classify(data, end);
-	struct traffic first = { 1, end - data }, *seen = bpf_map_lookup_elem(&by_protocol, &key);
+	struct protocol_key key = classify(data, end);
+	struct protocol_traffic first = { 1, end - data }, *seen = bpf_map_lookup_elem(&by_protocol, &key);
 
 	if (!seen) {
 		bpf_map_update_elem(&by_protocol, &key, &first, BPF_NOEXIST);

@@ -21,11 +21,11 @@
 
 /*
  * Histograms with slots that double in width: slot 0 counts the values 0 and 1, slot n the values from 2^n up to,
- * not including, 2^(n+1); the last slot also takes everything above. skep prints as a histogram each member or
+ * not including, 2^(n+1). skep prints as a histogram each member or
  * global whose name is "slots" or ends in "_slots" and that is an array of unsigned integers. The unit stands in
  * the name of the map or global: run_latency_us, packet_bytes_slots.
  */
-#define SKEP_SLOTS 32
+#define SKEP_SLOTS 64 /* one for each bit: no value is out of range */
 
 struct skep_histogram {
 	__u64 slots[SKEP_SLOTS];
@@ -36,8 +36,7 @@ static __always_inline __u32 skep_slot(__u64 value)
 {
 	__u32 slot = 0;
 
-	if (value >> SKEP_SLOTS)
-		return SKEP_SLOTS - 1;
+	if (value >> 32) { value >>= 32; slot += 32; }
 	if (value >> 16) { value >>= 16; slot += 16; }
 	if (value >> 8) { value >>= 8; slot += 8; }
 	if (value >> 4) { value >>= 4; slot += 4; }
