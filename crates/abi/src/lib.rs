@@ -3,6 +3,14 @@
 //! Data only: nothing here does I/O or decides anything.
 
 mod enums;
+pub mod errno;
+pub mod flags;
+pub mod insn;
+pub mod kfunc;
+pub mod perf;
+pub mod signal;
+pub mod syscalls;
+pub mod verdict;
 mod version;
 
 pub use enums::{AttachType, Command, LinkType, MapType, ProgramType};
