@@ -1,2 +1,24 @@
-//! Automation.
-fn main() {}
+//! `cargo xtask`: automation for this workspace. One subcommand a module of the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Automation for this workspace", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a command under one of Debian's kernels in QEMU; output and exit code come through
+    Guest(xtask::guest::cli::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Guest(args) => xtask::guest::cli::main(&args),
+    }
+}
