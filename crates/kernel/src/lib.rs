@@ -1,4 +1,17 @@
-//! Everything that talks to Linux.
+//! Everything that talks to Linux: bpf(2), perf events, links, pins, buffers, inspection.
 
-#[expect(dead_code, reason = "skeleton")]
+mod btf_object;
+pub mod cpu;
+mod error;
+pub mod info;
+pub mod load;
+pub mod log;
+mod map;
+pub mod pin;
+mod program;
 mod sys;
+
+pub use btf_object::{BtfObject, BtfRefused, kernel_btf};
+pub use error::{Class, Errno, Error, Result};
+pub use map::{Batch, Iter, Map, MapParams, Update};
+pub use program::{LineRecord, LoadRefused, LogLevel, Program, ProgramParams, TestInput, TestOutput, flags};

@@ -51,3 +51,84 @@ pub(crate) unsafe fn bpf_fd<A: Attr>(command: Command, attr: &mut A) -> std::io:
     // SAFETY: the kernel has just given us this descriptor (close-on-exec is set by bpf(2) itself); nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
+
+pub(crate) mod map;
+pub(crate) mod obj;
+pub(crate) mod prog;
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// What of a name the kernel takes as an object's: up to 15 bytes, each a letter, digit, `_` or `.`. Source:
+/// `bpf_obj_name_cpy` in `kernel/bpf/syscall.c`.
+pub(crate) fn object_name(name: &str) -> [u8; 16] {
+    let mut out = [0; 16];
+    for (to, from) in out.iter_mut().take(15).zip(name.bytes()) {
+        *to = if from.is_ascii_alphanumeric() || from == b'_' || from == b'.' { from } else { b'_' };
+    }
+    out
+}
+
+/// What kind of BPF object a descriptor is, `None` if none. Asked of `/proc`, as bpf(2) has no such question.
+pub(crate) fn fd_kind(fd: BorrowedFd<'_>) -> Option<obj::Kind> {
+    let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    match target.to_str()? {
+        "anon_inode:bpf-map" | "anon_inode:[bpf-map]" => Some(obj::Kind::Map),
+        "anon_inode:bpf-prog" | "anon_inode:[bpf-prog]" => Some(obj::Kind::Program),
+        "anon_inode:bpf_link" | "anon_inode:[bpf_link]" => Some(obj::Kind::Link),
+        "anon_inode:btf" | "anon_inode:[btf]" => Some(obj::Kind::Btf),
+        _ => None,
+    }
+}
+
+/// Joins a map's descriptor with the sizes that the kernel has just told for it.
+pub(crate) fn map_handle(fd: OwnedFd, key_len: usize, value_len: usize) -> map::Handle {
+    // SAFETY: the callers in this crate pass what `bpf_map_info` says of this very descriptor.
+    unsafe { map::Handle::from_parts(fd, key_len, value_len) }
+}
+
+/// Whether this kernel takes names of maps and programs (4.15), by trying once.
+pub(crate) fn knows_names() -> bool {
+    static KNOWS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        let attr = map::Create {
+            map_type: 2,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            name: object_name("skep_name"),
+            ..Default::default()
+        };
+        map::create(&attr, 4).is_ok()
+    })
+}
+
+/// Lifts the limit of locked memory, which kernels before 5.11 count maps and programs against. `true` if it was lifted
+/// just now, so that trying again makes sense.
+pub(crate) fn raise_memlock() -> bool {
+    static TRIED: std::sync::OnceLock<()> = std::sync::OnceLock::new();
+    let mut first = false;
+    TRIED.get_or_init(|| first = true);
+    if !first {
+        return false;
+    }
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `unlimited` is a live rlimit that the kernel only reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &unlimited) == 0 }
+}
+
+/// The magic number of the file system that a path lies in.
+pub(crate) fn fs_magic(path: &std::ffi::CStr) -> Option<i64> {
+    let mut out = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the path is a live C string, `out` has room for the struct.
+    let result = unsafe { libc::statfs(path.as_ptr(), out.as_mut_ptr()) };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded and has filled it (and zeros are a valid value of it).
+    Some(i64::from(unsafe { out.assume_init() }.f_type) & 0xffff_ffff)
+}
+
+/// What `uname -r` says.
+pub(crate) fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|s| s.trim().to_owned()).unwrap_or_default()
+}
