@@ -1,8 +1,11 @@
 //! Automation for this workspace, as a library so that tests of other crates can call it.
 //!
 //! The binary (`cargo xtask ...`) only parses arguments and calls into here. One module a subcommand:
-//! [`guest`] boots a Debian kernel in QEMU and runs a command in it.
+//! [`guest`] boots a Debian kernel in QEMU and runs a command in it; [`bench`] measures skep against libbpf; [`fuzz`] runs
+//! the fuzz targets.
 
+pub mod bench;
+pub mod fuzz;
 pub mod guest;
 
 use std::path::{Path, PathBuf};

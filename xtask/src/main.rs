@@ -15,10 +15,26 @@ struct Cli {
 enum Command {
     /// Run a command under one of Debian's kernels in QEMU; output and exit code come through
     Guest(xtask::guest::cli::Args),
+    /// Measure skep against libbpf and write docs/performance.md
+    Bench(xtask::bench::Args),
+    /// Run the fuzz targets
+    Fuzz(xtask::fuzz::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Guest(args) => xtask::guest::cli::main(&args),
+        Command::Bench(args) => report(xtask::bench::main(&args)),
+        Command::Fuzz(args) => report(xtask::fuzz::main(&args)),
+    }
+}
+
+fn report(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -46,6 +46,10 @@ pub struct Args {
     #[arg(long, value_name = "kvm|tcg", value_parser = parse_accel)]
     accel: Option<Accel>,
 
+    /// QEMU's processor model [default: one that the kernel is known to run on]
+    #[arg(long, value_name = "MODEL")]
+    cpu: Option<String>,
+
     /// More words for the kernel's command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     kernel_args: Option<String>,
@@ -94,6 +98,9 @@ fn run(args: &Args) -> Result<i32, GuestError> {
     }
     if let Some(accel) = args.accel {
         guest = guest.accel(accel);
+    }
+    if let Some(model) = &args.cpu {
+        guest = guest.cpu(model);
     }
     if let Some(words) = &args.kernel_args {
         guest = guest.kernel_args(words);

@@ -24,6 +24,7 @@ ln -s /proc/self/fd /dev/fd
 ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
 ln -s /proc/self/fd/2 /dev/stderr
+chmod 755 / /run
 chmod 1777 /tmp /dev/shm
 hostname guest
 ip link set lo up

@@ -190,6 +190,7 @@ pub struct Guest {
     cpus: u32,
     timeout: Duration,
     accel: Option<Accel>,
+    cpu: Option<String>,
     cmdline: String,
 }
 
@@ -212,6 +213,7 @@ impl Guest {
             cpus: 2,
             timeout: Duration::from_secs(120),
             accel: None,
+            cpu: None,
             cmdline: CMDLINE.to_owned(),
         };
         if let Some(skep) = skep_binary() {
@@ -274,6 +276,13 @@ impl Guest {
         self
     }
 
+    /// QEMU's `-cpu`; unless set, the machine's own under KVM, and under TCG what this kernel is known to run on.
+    #[must_use]
+    pub fn cpu(mut self, model: &str) -> Self {
+        self.cpu = Some(model.to_owned());
+        self
+    }
+
     /// Adds words to the kernel's command line.
     #[must_use]
     pub fn kernel_args(mut self, words: &str) -> Self {
@@ -328,7 +337,7 @@ impl Guest {
         let ended = qemu::boot(
             &qemu::Machine {
                 accel,
-                cpu: if accel == Accel::Kvm { "host" } else { self.kernel.tcg_cpu },
+                cpu: self.cpu.as_deref().unwrap_or(if accel == Accel::Kvm { "host" } else { self.kernel.tcg_cpu }),
                 cpus: self.cpus,
                 memory_mib,
                 vmlinuz: &image.vmlinuz,
@@ -423,6 +432,7 @@ impl Guest {
             payload: Payload::default(),
             environment: Vec::new(),
             memory_mib: None,
+            cpu: None,
             cmdline: CMDLINE.to_owned(),
             cache: self.cache.clone(),
             ..*self
@@ -457,8 +467,12 @@ pub fn prepare(kernels: &[Kernel], refresh: bool) -> Result<Vec<String>, GuestEr
     Ok(lines)
 }
 
+/// `$SKEP_GUEST_DIR`, for several target directories to share one cache; else target/guest.
 fn cache_dir() -> PathBuf {
-    crate::target_dir().join("guest")
+    match std::env::var_os("SKEP_GUEST_DIR") {
+        Some(dir) if !dir.is_empty() => crate::workspace_dir().join(dir),
+        _ => crate::target_dir().join("guest"),
+    }
 }
 
 /// `$SKEP_BIN`, else the newer one of target/release/skep and target/debug/skep, if there is any.
