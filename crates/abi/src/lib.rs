@@ -5,6 +5,7 @@
 mod enums;
 pub mod errno;
 pub mod flags;
+pub mod helpers;
 pub mod insn;
 pub mod kfunc;
 pub mod perf;
