@@ -91,6 +91,13 @@ fn declare_within(
         Attribute(String),
     }
     impl Qualifiers {
+        /// Once is enough: a const array has const elements, and both say so.
+        fn word(&mut self, word: &'static str) {
+            if !self.0.iter().any(|q| matches!(q, Qualifier::Word(known) if *known == word)) {
+                self.0.push(Qualifier::Word(word));
+            }
+        }
+
         fn write(&mut self, out: &mut String) {
             for qualifier in self.0.drain(..) {
                 match qualifier {
@@ -111,9 +118,9 @@ fn declare_within(
     for _ in 0..=DEPTH_LIMIT {
         let raw = btf.raw(at)?.0;
         match raw.kind {
-            Kind::Const => pending.0.push(Qualifier::Word("const")),
-            Kind::Volatile => pending.0.push(Qualifier::Word("volatile")),
-            Kind::Restrict => pending.0.push(Qualifier::Word("restrict")),
+            Kind::Const => pending.word("const"),
+            Kind::Volatile => pending.word("volatile"),
+            Kind::Restrict => pending.word("restrict"),
             Kind::TypeTag if style.tags() => {
                 let tag = btf.string(raw.name_off)?;
                 let mut text = String::new();

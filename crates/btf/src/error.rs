@@ -171,6 +171,9 @@ pub enum Error {
         /// What does not fit.
         cause: &'static str,
     },
+    /// The writer that text went to failed.
+    #[error("write the C header: the output could not be written")]
+    Output,
     /// Fewer bytes than the type needs.
     #[error("decode a value of type [{id}]: it needs {need} bytes and {have} were given", id = id.0)]
     ShortValue {

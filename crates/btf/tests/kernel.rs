@@ -1,32 +1,9 @@
 //! The running kernel's BTF, with bpftool as the other implementation.
 
-use std::process::Command;
+mod support;
 
-use skep_btf::{Btf, Kind, Type};
-
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-
-fn kernel() -> Option<Btf> {
-    match std::fs::read(VMLINUX) {
-        Ok(data) => Some(Btf::parse(data).expect("the kernel's BTF opens")),
-        Err(e) => {
-            println!("skipped: this kernel has no {VMLINUX} ({e})");
-            None
-        }
-    }
-}
-
-fn bpftool(args: &[&str]) -> Option<String> {
-    let out = match Command::new("bpftool").args(args).output() {
-        Ok(out) => out,
-        Err(e) => {
-            println!("skipped: bpftool cannot be started ({e}); install the package bpftool");
-            return None;
-        }
-    };
-    assert!(out.status.success(), "bpftool {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    Some(String::from_utf8(out.stdout).expect("bpftool prints UTF-8"))
-}
+use skep_btf::{Kind, Type};
+use support::{VMLINUX, bpftool, kernel};
 
 #[test]
 fn ids_kinds_and_names_equal_bpftools() {
