@@ -8,6 +8,7 @@ pub mod flags;
 pub mod helpers;
 pub mod insn;
 pub mod kfunc;
+pub mod maps;
 pub mod perf;
 pub mod signal;
 pub mod syscalls;
