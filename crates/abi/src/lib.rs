@@ -2,6 +2,7 @@
 //!
 //! Data only: nothing here does I/O or decides anything.
 
+pub mod context;
 mod enums;
 pub mod errno;
 pub mod flags;
