@@ -170,6 +170,8 @@ impl Compiler {
         // -g writes BTF and line information, without which there are no typed maps and no C lines in errors. Without
         // optimisation clang emits code that the kernel's verifier cannot follow.
         command.args(["-O2", "-g", "-Wall"]);
+        // Since 6.19 the kernel has structs whose unnamed member is of a named struct, and its types as C have them too.
+        command.args(["-fms-extensions", "-Wno-microsoft-anon-tag"]);
         command.arg(if self.color { "-fcolor-diagnostics" } else { "-fno-color-diagnostics" });
         if let Some(arch) = target_arch(ARCH) {
             command.arg(format!("-D__TARGET_ARCH_{arch}"));

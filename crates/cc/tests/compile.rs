@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 const SMALL: &str = "int run(void *ctx) { return 0; }\n";
 const WITH_KERNEL_TYPES: &str = "#include \"vmlinux.h\"\nint run(struct task_struct *task) { return task->pid; }\n";
 
-/// A directory of the test's own with a cache in it, and the compiler that uses it.
+/// A directory of the test's own with a cache in it, and the compiler that uses it. It knows no kernel types unless
+/// [`Bench::with_kernel_types`] gives it this machine's: to write them takes a debug build a second.
 struct Bench {
     dir: tempfile::TempDir,
     compiler: Compiler,
@@ -21,7 +22,18 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut compiler = Compiler::from_env();
         compiler.cache_dir = Some(dir.path().join("cache"));
+        compiler.btf_source = dir.path().join("no-btf");
         Bench { dir, compiler }
+    }
+
+    fn with_kernel_types() -> Option<Bench> {
+        let mut bench = Bench::new();
+        bench.compiler.btf_source = skep_cc::KERNEL_BTF.into();
+        let there = bench.compiler.btf_source.exists();
+        if !there {
+            println!("needs a kernel with {}", skep_cc::KERNEL_BTF);
+        }
+        there.then_some(bench)
     }
 
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -69,24 +81,13 @@ impl Bench {
     }
 }
 
-fn has_kernel_types() -> bool {
-    let has = Path::new(skep_cc::KERNEL_BTF).exists();
-    if !has {
-        println!("needs a kernel with {}", skep_cc::KERNEL_BTF);
-    }
-    has
-}
-
 fn assert_elf(compiled: &Compiled) {
     assert_eq!(&compiled.object[..4], b"\x7fELF");
 }
 
 #[test]
 fn kernel_types_are_written_once() {
-    let bench = Bench::new();
-    if !has_kernel_types() {
-        return;
-    }
+    let Some(bench) = Bench::with_kernel_types() else { return };
     assert_elf(&bench.compile(WITH_KERNEL_TYPES).unwrap());
     let cached = bench.cached();
     assert_eq!(cached.len(), 1, "{cached:?}");
@@ -99,7 +100,7 @@ fn kernel_types_are_written_once() {
 
 #[test]
 fn many_processes_may_fill_an_empty_cache_at_once() {
-    let bench = Bench::new();
+    let Some(bench) = Bench::with_kernel_types() else { return };
     let source = bench.write("a.bpf.c", SMALL);
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -250,14 +251,21 @@ fn missing_headers_of_libbpf_say_what_to_install() {
 
 #[test]
 fn a_kernel_without_types_matters_only_where_they_are_used() {
-    let mut bench = Bench::new();
-    bench.compiler.btf_source = bench.path("no-btf");
+    let bench = Bench::new();
     bench.compile(SMALL).unwrap();
     let text = bench.error(WITH_KERNEL_TYPES).to_string();
     assert!(text.contains("no-btf") && text.contains("CONFIG_DEBUG_INFO_BTF=y"), "{text}");
     // A vmlinux.h beside the source needs no kernel.
     bench.write("vmlinux.h", "struct task_struct { int pid; };\n");
     bench.compile(WITH_KERNEL_TYPES).unwrap();
+}
+
+/// What kernels from 6.19 on have in their types.
+#[test]
+fn an_unnamed_member_of_a_named_struct_is_no_warning() {
+    let bench = Bench::new();
+    bench.write("vmlinux.h", "struct inner { int pid; };\nstruct task_struct { int a; struct inner; };\n");
+    assert_eq!(bench.compile(WITH_KERNEL_TYPES).unwrap().diagnostics, b"");
 }
 
 #[test]
