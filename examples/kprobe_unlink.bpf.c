@@ -27,6 +27,7 @@ struct {
 	__type(key, __u32);
 	__type(value, struct unlink_event);
 } entered SEC(".maps");
+SKEP_HIDE(entered);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);

@@ -34,6 +34,7 @@ struct {
 	__type(key, __u32);
 	__type(value, struct open_arguments);
 } entered SEC(".maps");
+SKEP_HIDE(entered);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -32,6 +32,7 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } waiting SEC(".maps");
+SKEP_HIDE(waiting);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -7,7 +7,6 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
-#include <bpf/bpf_tracing.h>
 #include "skep.h"
 #include "skep_syscalls.h"
 
@@ -32,13 +31,14 @@ struct call_entry {
 	long nr;
 };
 
-/* The call that each thread is in. Task storage goes away with its thread, also when a call never returns (exit). */
+/* The call that each thread is in. A thread that ends within a call leaves its entry behind; the oldest make room. */
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
 	__type(value, struct call_entry);
 } entered SEC(".maps");
+SKEP_HIDE(entered);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -56,33 +56,33 @@ struct {
 
 __u64 not_counted; /* calls that found latency_by_call full */
 
-SEC("tp_btf/sys_enter")
-int BPF_PROG(on_enter, struct pt_regs *regs, long nr)
+SEC("tracepoint/raw_syscalls/sys_enter")
+int on_enter(struct trace_event_raw_sys_enter *ctx)
 {
-	struct call_entry *entry;
+	__u64 id = bpf_get_current_pid_tgid();
+	struct call_entry entry = { bpf_ktime_get_ns(), ctx->id };
+	__u32 thread = id;
 
-	if (target_pid && bpf_get_current_pid_tgid() >> 32 != target_pid)
-		return 0;
-	entry = bpf_task_storage_get(&entered, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (entry)
-		*entry = (struct call_entry){ bpf_ktime_get_ns(), nr };
+	if (!target_pid || id >> 32 == target_pid)
+		bpf_map_update_elem(&entered, &thread, &entry, BPF_ANY);
 	return 0;
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(on_exit, struct pt_regs *regs, long ret)
+SEC("tracepoint/raw_syscalls/sys_exit")
+int on_exit(struct trace_event_raw_sys_exit *ctx)
 {
-	struct call_entry *entry = bpf_task_storage_get(&entered, bpf_get_current_task_btf(), 0, 0);
-	struct skep_histogram *histogram;
+	__u32 thread = bpf_get_current_pid_tgid(), zero = 0;
+	struct call_entry *entry = bpf_map_lookup_elem(&entered, &thread);
 	struct latency_stats none = {}, *latency;
+	struct skep_histogram *histogram;
 	struct call_key call = {};
 	__u64 ns;
-	__u32 zero = 0;
 
-	if (!entry || !entry->at_ns)
-		return 0; /* entered before this program was attached */
+	if (!entry)
+		return 0; /* entered before this program was attached, or not the target's */
 	ns = bpf_ktime_get_ns() - entry->at_ns;
-	entry->at_ns = 0;
+	call.call = entry->nr;
+	bpf_map_delete_elem(&entered, &thread);
 	if (ns < min_ns)
 		return 0;
 
@@ -90,7 +90,6 @@ int BPF_PROG(on_exit, struct pt_regs *regs, long ret)
 	if (histogram)
 		skep_histogram_add(histogram, ns);
 
-	call.call = entry->nr;
 	bpf_get_current_comm(call.comm, sizeof(call.comm));
 	latency = bpf_map_lookup_elem(&latency_by_call, &call);
 	if (!latency) {

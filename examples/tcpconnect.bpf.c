@@ -38,6 +38,7 @@ struct {
 	__type(key, const void *);
 	__type(value, struct tcp_attempt);
 } attempts SEC(".maps");
+SKEP_HIDE(attempts);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -27,6 +27,7 @@ struct {
 	__type(key, __u32);
 	__type(value, const char *);
 } asked SEC(".maps");
+SKEP_HIDE(asked);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

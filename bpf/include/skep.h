@@ -20,6 +20,12 @@
 #define SKEP_RECORD(map, type) type *skep_record__##map SEC("skep.records") __attribute__((used))
 
 /*
+ * SKEP_HIDE(map): a map that only serves the program (what a thread has entered, say). skep run leaves it out of what it
+ * prints; skep dump shows it all the same.
+ */
+#define SKEP_HIDE(map) char *skep_hide__##map SEC("skep.records") __attribute__((used))
+
+/*
  * Histograms with slots that double in width: slot 0 counts the values 0 and 1, slot n the values from 2^n up to,
  * not including, 2^(n+1). skep prints as a histogram each member or
  * global whose name is "slots" or ends in "_slots" and that is an array of unsigned integers. The unit stands in
