@@ -3,13 +3,19 @@
 mod btf_object;
 pub mod cpu;
 mod error;
+pub mod features;
 pub mod info;
+pub mod kallsyms;
+pub mod kconfig;
 pub mod load;
 pub mod log;
 mod map;
 pub mod pin;
+pub mod privilege;
 mod program;
 mod sys;
+#[cfg(test)]
+mod test;
 
 pub use btf_object::{BtfObject, BtfRefused, kernel_btf};
 pub use error::{Class, Errno, Error, Result};

@@ -19,10 +19,15 @@
 //! Limits: nothing stays when a step fails; what was pinned on the way is unpinned. Programs for struct_ops are refused.
 
 mod error;
+mod externs;
+mod hooks;
+mod maps;
+mod programs;
+mod types;
 
 pub use error::LoadError;
 
-use crate::log::Refusal;
+use crate::error::{Error, near};
 use crate::program::LogLevel;
 use crate::{BtfObject, Map, Program};
 use skep_btf::Btf;
@@ -125,7 +130,105 @@ impl Loaded {
 }
 
 /// Loads an object, see the [module](self).
-pub fn load(_spec: &ObjectSpec, _options: &LoadOptions) -> Result<Loaded, LoadError> {
-    let _: Option<Refusal> = None;
-    Ok(Loaded { maps: Vec::new(), programs: Vec::new(), btf: None, warnings: Vec::new() })
+pub fn load(spec: &ObjectSpec, options: &LoadOptions) -> Result<Loaded, LoadError> {
+    let invalid = |why: String| LoadError::Invalid { object: spec.name.clone(), why };
+    if spec.endian != skep_isa::Endian::NATIVE {
+        return Err(invalid(
+            "it was compiled for machines of the other byte order; use -target bpf, or bpfel or bpfeb".into(),
+        ));
+    }
+    let selected = select(spec, &options.programs)?;
+    // What is looked up goes into a copy: the caller's spec stays as it is on every machine.
+    let mut spec = spec.clone();
+    let mut warnings = Vec::new();
+    let mut types = types::KernelTypes::default();
+    let externs = externs::resolve(&mut spec, &selected, &mut types)?;
+    relocate(&mut spec, &selected, options)?;
+    let btf = load_btf(&spec, &mut warnings)?;
+    let mut pins = maps::Pins::default();
+    let maps = maps::create_all(&spec, btf.as_ref(), options, &mut pins)?;
+    let around = programs::Around { spec: &spec, maps: &maps, btf: btf.as_ref(), externs: &externs, options };
+    let mut programs = Vec::with_capacity(spec.programs.len());
+    for (program, selected) in spec.programs.iter().zip(&selected) {
+        programs.push(match selected {
+            true => Some(programs::load(program, &around, &mut types)?),
+            false => None,
+        });
+    }
+    set_program_slots(&spec, &maps, &programs)?;
+    pins.keep();
+    Ok(Loaded { maps, programs, btf, warnings })
+}
+
+fn select(spec: &ObjectSpec, selection: &Selection) -> Result<Vec<bool>, LoadError> {
+    match selection {
+        Selection::Autoload => Ok(spec.programs.iter().map(|p| p.hook.autoload).collect()),
+        Selection::Named(names) => {
+            if let Some(name) = names.iter().find(|n| spec.program(n).is_none()) {
+                let known = spec.programs.iter().map(|p| p.name.as_str());
+                let cause = Error::NoSuch {
+                    what: "program in this object",
+                    name: name.clone(),
+                    near: near(name, known, 3),
+                    next: String::new(),
+                };
+                return Err(LoadError::Hook { name: name.clone(), cause });
+            }
+            Ok(spec.programs.iter().map(|p| names.contains(&p.name)).collect())
+        }
+    }
+}
+
+/// Fits the programs to the kernel's types, if any of those to be loaded needs it.
+fn relocate(spec: &mut ObjectSpec, selected: &[bool], options: &LoadOptions) -> Result<(), LoadError> {
+    for (program, selected) in spec.programs.iter_mut().zip(selected) {
+        if !selected {
+            program.core_relocs.clear();
+        }
+    }
+    if spec.programs.iter().all(|p| p.core_relocs.is_empty()) {
+        return Ok(());
+    }
+    let target = match &options.kernel_btf {
+        Some(btf) => btf.clone(),
+        None => crate::kernel_btf().map_err(|e| LoadError::Btf { what: e.to_string(), log: String::new() })?,
+    };
+    skep_object::core::relocate(spec, &target)
+        .map_err(|e| LoadError::Btf { what: format!("CO-RE relocation: {e}"), log: String::new() })
+}
+
+/// Loads the object's types. Kinds that this kernel does not know are replaced, but only after it has refused.
+fn load_btf(spec: &ObjectSpec, warnings: &mut Vec<String>) -> Result<Option<BtfObject>, LoadError> {
+    let Some(btf) = &spec.btf else { return Ok(None) };
+    let refused = match BtfObject::load(btf.bytes()) {
+        Ok(object) => return Ok(Some(object)),
+        Err(refused) => refused,
+    };
+    if refused.errno.0 == libc::EPERM {
+        let (missing, remedy) = crate::privilege::diagnose(&["CAP_BPF"]);
+        return Err(LoadError::Permission { object: format!("the types of {}", spec.name), missing, remedy });
+    }
+    let features = crate::features::btf();
+    if features != skep_btf::load::Features::ALL
+        && let Ok(bytes) = skep_btf::load::sanitize(btf, features)
+        && let Ok(object) = BtfObject::load(&bytes)
+    {
+        return Ok(Some(object));
+    }
+    // Types help inspection and messages; a program that cannot do without them is refused by the verifier.
+    let reason = refused.log.lines().last().unwrap_or_default();
+    warnings.push(format!("the kernel does not take the types of {}: {} {reason}", spec.name, refused.errno));
+    Ok(None)
+}
+
+fn set_program_slots(spec: &ObjectSpec, maps: &[Map], programs: &[Option<Program>]) -> Result<(), LoadError> {
+    for (map_spec, map) in spec.maps.iter().zip(maps) {
+        for slot in &map_spec.initial {
+            let skep_object::InitialValue::Program(index) = slot.value else { continue };
+            let Some(Some(program)) = programs.get(index.0) else { continue };
+            map.set_fd(&slot.slot.to_ne_bytes(), program.fd())
+                .map_err(|cause| LoadError::Map { name: map_spec.name.clone(), cause })?;
+        }
+    }
+    Ok(())
 }
