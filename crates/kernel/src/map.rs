@@ -272,6 +272,13 @@ impl Map {
         self.flags
     }
 
+    /// Whether user space can walk over its keys and read each value: so not for buffers, queues, filters and storage.
+    pub fn is_readable(&self) -> bool {
+        use skep_abi::maps::{UserLookup, facts};
+        let gives = |lookup| !matches!(lookup, UserLookup::None | UserLookup::Peek | UserLookup::Membership);
+        self.map_type().map(facts).is_some_and(|f| f.iterate && gives(f.lookup))
+    }
+
     /// Whether each CPU has a value of its own.
     pub fn is_per_cpu(&self) -> bool {
         self.map_type().is_some_and(is_per_cpu)
