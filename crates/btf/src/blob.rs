@@ -286,16 +286,17 @@ impl Btf {
     }
 
     /// The blob of the chain (this, its base, ...) that holds the type, and where its record starts in that blob's data.
-    fn locate(&self, id: TypeId) -> Result<(&Inner, usize), Error> {
-        let mut inner = &*self.0;
-        while id.0 < inner.first_id {
-            match &inner.base {
-                Some(base) => inner = &base.0,
+    fn locate(&self, id: TypeId) -> Result<(&Btf, usize), Error> {
+        let mut owner = self;
+        while id.0 < owner.0.first_id {
+            match &owner.0.base {
+                Some(base) => owner = base,
                 None => break,
             }
         }
+        let inner = &owner.0;
         match id.0.checked_sub(inner.first_id).and_then(|i| inner.offsets.get(i as usize)) {
-            Some(offset) => Ok((inner, inner.types.0 + *offset as usize)),
+            Some(offset) => Ok((owner, inner.types.0 + *offset as usize)),
             None => Err(Error::NoSuchType { id, count: self.type_count() }),
         }
     }
@@ -304,11 +305,12 @@ impl Btf {
     pub(crate) fn raw(&self, id: TypeId) -> Result<(Raw, Words<'_>), Error> {
         if id == TypeId::VOID {
             let raw = Raw { name_off: 0, kind: Kind::Void, kind_flag: false, vlen: 0, size_or_type: 0, body: 0 };
-            return Ok((raw, Words { data: &[], endian: Endian::Little }));
+            return Ok((raw, Words { data: &[], endian: Endian::Little, owner: self }));
         }
-        let (inner, at) = self.locate(id)?;
+        let (owner, at) = self.locate(id)?;
+        let inner = &owner.0;
         let data = inner.data.get(at..inner.types.1).unwrap_or_default();
-        let words = Words { data, endian: inner.endian };
+        let words = Words { data, endian: inner.endian, owner };
         let info = words.get(1);
         let number = (info >> 24 & 0x7f) as u8;
         let kind = Kind::from_number(number).ok_or(Error::UnknownKind { id, kind: number })?;
@@ -330,7 +332,8 @@ impl Btf {
 
     /// The name of a type, without decoding the rest of it; `""` when it has none.
     pub fn name(&self, id: TypeId) -> Result<&str, Error> {
-        self.string(self.raw(id)?.0.name_off)
+        let (raw, words) = self.raw(id)?;
+        words.owner.string(raw.name_off)
     }
 
     /// The `kind_flag` bit of a type. For a declaration or type tag it says that the tag stands for any attribute,
@@ -343,7 +346,9 @@ impl Btf {
     pub fn get(&self, id: TypeId) -> Result<Type<'_>, Error> {
         let (raw, words) = self.raw(id)?;
         let bad = |cause| Error::BadType { id, kind: raw.kind, cause };
-        let name = self.string(raw.name_off)?;
+        // Strings are those of the blob that the type stands in: one of a base cannot name a string of the split BTF.
+        let owner = words.owner;
+        let name = owner.string(raw.name_off)?;
         let target = raw.target();
         let element = |i: u32, field: usize, width: usize| words.get(raw.body + i as usize * width + field);
         Ok(match raw.kind {
@@ -354,6 +359,9 @@ impl Btf {
                 let (bits, offset) = (info as u8, (info >> 16) as u8);
                 if u32::from(bits) + u32::from(offset) > raw.size_or_type.saturating_mul(8) {
                     return Err(bad("it has more bits than its bytes hold"));
+                }
+                if raw.size_or_type > 16 {
+                    return Err(bad("it has more than 16 bytes"));
                 }
                 Type::Int(Int {
                     name,
@@ -372,12 +380,15 @@ impl Btf {
                 count: words.get(raw.body + 2),
             }),
             Kind::Struct | Kind::Union => {
-                let members = (0..raw.vlen).map(|i| self.member(&raw, &words, i)).collect::<Result<_, Error>>()?;
+                let members = (0..raw.vlen).map(|i| words.member(&raw, i)).collect::<Result<_, Error>>()?;
                 let composite = Composite { name, size: raw.size_or_type, members };
                 if raw.kind == Kind::Struct { Type::Struct(composite) } else { Type::Union(composite) }
             }
             Kind::Enum | Kind::Enum64 => {
                 let is_64 = raw.kind == Kind::Enum64;
+                if !matches!(raw.size_or_type, 1 | 2 | 4 | 8) {
+                    return Err(bad("its size is not 1, 2, 4 or 8 bytes"));
+                }
                 let variants = (0..raw.vlen)
                     .map(|i| {
                         let width = if is_64 { 3 } else { 2 };
@@ -390,7 +401,7 @@ impl Btf {
                                 if signed { i128::from(value.cast_signed()) } else { i128::from(value) }
                             }
                         };
-                        Ok(Variant { name: self.string(element(i, 0, width))?, value })
+                        Ok(Variant { name: owner.string(element(i, 0, width))?, value })
                     })
                     .collect::<Result<_, Error>>()?;
                 Type::Enum(Enum { name, size: raw.size_or_type, signed: raw.kind_flag, is_64, variants })
@@ -406,7 +417,7 @@ impl Btf {
             }
             Kind::FuncProto => {
                 let params = (0..raw.vlen)
-                    .map(|i| Ok(Param { name: self.string(element(i, 0, 2))?, ty: TypeId(element(i, 1, 2)) }))
+                    .map(|i| Ok(Param { name: owner.string(element(i, 0, 2))?, ty: TypeId(element(i, 1, 2)) }))
                     .collect::<Result<_, Error>>()?;
                 Type::FuncProto(FuncProto { ret: target, params })
             }
@@ -430,15 +441,6 @@ impl Btf {
         })
     }
 
-    /// Member `index` of a struct or union record.
-    pub(crate) fn member(&self, raw: &Raw, words: &Words<'_>, index: u32) -> Result<Member<'_>, Error> {
-        let at = raw.body + index as usize * 3;
-        let offset = words.get(at + 2);
-        let (bit_offset, bit_size) =
-            if raw.kind_flag { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
-        Ok(Member { name: self.string(words.get(at))?, ty: TypeId(words.get(at + 1)), bit_offset, bit_size })
-    }
-
     /// All ids with their types, in order, `void` left out; a type that cannot be decoded ends as an error item.
     pub fn types(&self) -> impl Iterator<Item = (TypeId, Result<Type<'_>, Error>)> {
         (1..self.type_count()).map(|i| (TypeId(i), self.get(TypeId(i))))
@@ -450,9 +452,20 @@ impl Btf {
 pub(crate) struct Words<'a> {
     data: &'a [u8],
     endian: Endian,
+    /// The blob that the record stands in.
+    pub(crate) owner: &'a Btf,
 }
 
-impl Words<'_> {
+impl<'a> Words<'a> {
+    /// Member `index` of a struct or union record.
+    pub(crate) fn member(&self, raw: &Raw, index: u32) -> Result<Member<'a>, Error> {
+        let at = raw.body + index as usize * 3;
+        let offset = self.get(at + 2);
+        let (bit_offset, bit_size) =
+            if raw.kind_flag { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
+        Ok(Member { name: self.owner.string(self.get(at))?, ty: TypeId(self.get(at + 1)), bit_offset, bit_size })
+    }
+
     pub(crate) fn get(&self, index: usize) -> u32 {
         self.endian.u32_at(self.data, index * 4).unwrap_or_default()
     }

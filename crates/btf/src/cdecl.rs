@@ -7,8 +7,9 @@ use std::fmt::Write;
 
 use crate::{Btf, DEPTH_LIMIT, Error, Kind, Type, TypeId};
 
-/// How deep function prototypes within parameters of function prototypes are written; beneath that stands `...`.
-const PROTO_LIMIT: u32 = 16;
+/// Declarations within declarations: parameters of parameters, members of anonymous structs within them. The kernel's go
+/// to about 10.
+const NESTING_LIMIT: u32 = 64;
 
 /// What a caller may write differently from C's plain rules.
 pub(crate) trait Style {
@@ -16,10 +17,15 @@ pub(crate) trait Style {
     fn base(&mut self, btf: &Btf, id: TypeId, out: &mut String) -> Result<(), Error>;
     /// Whether type tags are written as attributes.
     fn tags(&self) -> bool;
+    /// How many declarations are open, counted by [`declare`].
+    fn nesting(&mut self) -> &mut u32;
 }
 
 /// Names types for messages; anonymous ones become `struct {...}`.
-struct Plain;
+#[derive(Default)]
+struct Plain {
+    nesting: u32,
+}
 
 impl Style for Plain {
     fn base(&mut self, btf: &Btf, id: TypeId, out: &mut String) -> Result<(), Error> {
@@ -47,6 +53,10 @@ impl Style for Plain {
     fn tags(&self) -> bool {
         false
     }
+
+    fn nesting(&mut self) -> &mut u32 {
+        &mut self.nesting
+    }
 }
 
 impl Btf {
@@ -54,7 +64,7 @@ impl Btf {
     /// its end is written as `<bad type ID>`.
     pub fn type_name(&self, id: TypeId) -> String {
         let mut out = String::new();
-        match declare(self, id, "", &mut Plain, &mut out) {
+        match declare(self, id, "", &mut Plain::default(), &mut out) {
             Ok(()) => out,
             Err(_) => format!("<bad type {}>", id.0),
         }
@@ -63,7 +73,7 @@ impl Btf {
     /// The declaration of something of this type as C writes it, such as `char comm[16]`.
     pub fn declaration(&self, id: TypeId, name: &str) -> String {
         let mut out = String::new();
-        match declare(self, id, name, &mut Plain, &mut out) {
+        match declare(self, id, name, &mut Plain::default(), &mut out) {
             Ok(()) => out,
             Err(_) => format!("<bad type {}> {name}", id.0),
         }
@@ -72,17 +82,16 @@ impl Btf {
 
 /// Appends the declaration of `name` with the type `id`; with an empty name, the type's name.
 pub(crate) fn declare(btf: &Btf, id: TypeId, name: &str, style: &mut dyn Style, out: &mut String) -> Result<(), Error> {
-    declare_within(btf, id, name, style, out, PROTO_LIMIT)
+    *style.nesting() += 1;
+    if *style.nesting() > NESTING_LIMIT {
+        return Err(Error::TooDeep { action: "write in C", id, limit: NESTING_LIMIT });
+    }
+    declare_within(btf, id, name, style, out)?;
+    *style.nesting() -= 1;
+    Ok(())
 }
 
-fn declare_within(
-    btf: &Btf,
-    id: TypeId,
-    name: &str,
-    style: &mut dyn Style,
-    out: &mut String,
-    depth: u32,
-) -> Result<(), Error> {
+fn declare_within(btf: &Btf, id: TypeId, name: &str, style: &mut dyn Style, out: &mut String) -> Result<(), Error> {
     /// Qualifiers met and not yet written.
     #[derive(Default)]
     struct Qualifiers(Vec<Qualifier>);
@@ -122,14 +131,14 @@ fn declare_within(
             Kind::Volatile => pending.word("volatile"),
             Kind::Restrict => pending.word("restrict"),
             Kind::TypeTag if style.tags() => {
-                let tag = btf.string(raw.name_off)?;
-                let mut text = String::new();
-                if raw.kind_flag {
-                    let _ = write!(text, "__attribute__(({tag}))");
-                } else {
-                    let _ = write!(text, "__attribute__((btf_type_tag(\"{tag}\")))");
+                let tag = btf.name(at)?;
+                // A tag is any text; what could end the attribute early is left out.
+                if tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:,() ".contains(&b)) {
+                    pending.0.push(Qualifier::Attribute(match raw.kind_flag {
+                        true => format!("__attribute__(({tag}))"),
+                        false => format!("__attribute__((btf_type_tag(\"{tag}\")))"),
+                    }));
                 }
-                pending.0.push(Qualifier::Attribute(text));
             }
             Kind::TypeTag => {}
             Kind::Ptr => {
@@ -158,7 +167,7 @@ fn declare_within(
                     right.push(')');
                 }
                 behind_pointer = false;
-                write_params(btf, at, style, &mut right, depth)?;
+                write_params(btf, at, style, &mut right)?;
             }
             _ => {
                 pending.write(out);
@@ -183,11 +192,7 @@ fn declare_within(
     Err(Error::TooDeep { action: "name", id, limit: DEPTH_LIMIT })
 }
 
-fn write_params(btf: &Btf, id: TypeId, style: &mut dyn Style, out: &mut String, depth: u32) -> Result<(), Error> {
-    let Some(depth) = depth.checked_sub(1) else {
-        out.push_str("(...)");
-        return Ok(());
-    };
+fn write_params(btf: &Btf, id: TypeId, style: &mut dyn Style, out: &mut String) -> Result<(), Error> {
     let Type::FuncProto(proto) = btf.get(id)? else { return Ok(()) };
     out.push('(');
     if proto.params.is_empty() {
@@ -200,7 +205,7 @@ fn write_params(btf: &Btf, id: TypeId, style: &mut dyn Style, out: &mut String, 
         if param.ty == TypeId::VOID {
             out.push_str("...");
         } else {
-            declare_within(btf, param.ty, param.name, style, out, depth)?;
+            declare(btf, param.ty, param.name, style, out)?;
         }
         if out.len() > TEXT_LIMIT {
             return Err(Error::TooDeep { action: "name", id, limit: DEPTH_LIMIT });

@@ -246,7 +246,7 @@ fn read_table<T: Record>(data: &[u8], endian: Endian, btf: &Btf) -> Result<Vec<S
     }
     let word = |at: usize| endian.u32_at(data, at);
     let size = word(0).ok_or_else(|| bad(0, "the table is too short for the size of its records"))? as usize;
-    if size < T::WORDS * 4 || size % 4 != 0 {
+    if size < T::WORDS * 4 || !size.is_multiple_of(4) {
         return Err(bad(0, "the size of a record is less than it needs, or not a multiple of 4"));
     }
     let mut sections = Vec::new();

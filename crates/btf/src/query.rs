@@ -3,7 +3,7 @@
 //! The name index is made at the first question by name: a chained hash table of ids (two `u32` arrays, about 1 MB for a
 //! kernel), no copies of the names.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use crate::{Btf, DEPTH_LIMIT, Error, FuncProto, Kind, Member, Type, TypeId};
@@ -63,7 +63,8 @@ fn own_id(btf: &Btf, own: usize) -> Option<TypeId> {
 }
 
 fn name_bytes(btf: &Btf, id: TypeId) -> Option<&[u8]> {
-    btf.string_bytes(btf.raw(id).ok()?.0.name_off).ok()
+    let (raw, words) = btf.raw(id).ok()?;
+    words.owner.string_bytes(raw.name_off).ok()
 }
 
 /// A member found by name, possibly inside anonymous structs and unions or along a dotted path.
@@ -159,10 +160,20 @@ impl Btf {
     /// The alignment in bytes that C gives a type on a 64-bit machine. A struct is as aligned as its most aligned member;
     /// one whose members do not lie at multiples of their own alignment is packed, and then it is 1.
     pub fn align_of(&self, id: TypeId) -> Result<u64, Error> {
-        self.align_within(id, id, DEPTH_LIMIT)
+        self.align_within(id, id, DEPTH_LIMIT, &mut HashMap::new())
     }
 
-    fn align_within(&self, outer: TypeId, id: TypeId, depth: u32) -> Result<u64, Error> {
+    /// `known` keeps structs that are members more than once from being looked at more than once.
+    fn align_within(
+        &self,
+        outer: TypeId,
+        id: TypeId,
+        depth: u32,
+        known: &mut HashMap<TypeId, u64>,
+    ) -> Result<u64, Error> {
+        if let Some(align) = known.get(&id) {
+            return Ok(*align);
+        }
         let depth = depth.checked_sub(1).ok_or(Error::TooDeep { action: "align", id: outer, limit: DEPTH_LIMIT })?;
         let (raw, words) = self.raw(id)?;
         Ok(match raw.kind {
@@ -171,21 +182,23 @@ impl Btf {
                 u64::from(raw.size_or_type).clamp(1, 16).next_power_of_two()
             }
             Kind::Ptr => 8,
-            Kind::Array => self.align_within(outer, TypeId(words.get(3)), depth)?,
+            Kind::Array => self.align_within(outer, TypeId(words.get(3)), depth, known)?,
             Kind::Struct | Kind::Union => {
                 let mut align = 1;
+                let mut packed = false;
                 for i in 0..raw.vlen {
-                    let member = self.member(&raw, &words, i)?;
-                    let own = self.align_within(outer, member.ty, depth)?;
-                    if member.bit_size == 0 && u64::from(member.bit_offset) % (own * 8) != 0 {
-                        return Ok(1);
-                    }
+                    let member = words.member(&raw, i)?;
+                    let own = self.align_within(outer, member.ty, depth, known)?;
+                    packed |= member.bit_size == 0 && u64::from(member.bit_offset) % (own * 8) != 0;
                     align = align.max(own);
                 }
                 // Its size is a multiple of its alignment, or it is packed.
-                if u64::from(raw.size_or_type) % align == 0 { align } else { 1 }
+                packed |= u64::from(raw.size_or_type) % align != 0;
+                let align = if packed { 1 } else { align };
+                known.insert(id, align);
+                align
             }
-            kind if kind.is_modifier() || kind == Kind::Var => self.align_within(outer, raw.target(), depth)?,
+            kind if kind.is_modifier() || kind == Kind::Var => self.align_within(outer, raw.target(), depth, known)?,
             kind => return Err(Error::NoSize { id: outer, at: id, kind }),
         })
     }
@@ -225,7 +238,7 @@ impl Btf {
             let expected = "a struct or union";
             return Err(Error::WrongKind { action: "list the members of", id, expected, found: raw.kind });
         }
-        (0..raw.vlen).map(|i| self.member(&raw, &words, i)).collect()
+        (0..raw.vlen).map(|i| words.member(&raw, i)).collect()
     }
 
     /// Where a bit field's value lies: offset in bits from the start of its struct, and width; `None` for a member that is
@@ -310,7 +323,7 @@ impl Btf {
                 return Err(Error::WrongKind { action: "look up a member of", id, expected, found: raw.kind });
             }
             for i in 0..raw.vlen {
-                let member = self.member(&raw, &words, i)?;
+                let member = words.member(&raw, i)?;
                 if member.name != name && !member.name.is_empty() {
                     continue;
                 }

@@ -182,9 +182,9 @@ impl Shapes {
         let align = aligning.map(|p| p.align).max().unwrap_or(8);
         let misplaced = |p: &Placed<'_>| match p.width {
             Some(width) => crosses(p.start, width, p.size),
-            None => p.start % p.align != 0,
+            None => !p.start.is_multiple_of(p.align),
         };
-        let packed = size % align != 0 || placed.iter().any(misplaced);
+        let packed = !size.is_multiple_of(align) || placed.iter().any(misplaced);
         let shape = Shape { packed, align: if packed { 1 } else { align / 8 } };
         self.0.insert(id, shape);
         Ok(shape)

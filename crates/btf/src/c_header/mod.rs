@@ -18,7 +18,7 @@
 //!
 //! Names that C cannot have (keywords, punctuation) are changed, and names used twice get the suffix `___2`. What C
 //! cannot say is left out with a comment: members that overlap others. Text is limited to [`TEXT_LIMIT`], structs within
-//! structs to 200 levels; past either it is an error.
+//! structs to 200 levels (64 within one declaration); past either it is an error.
 
 mod layout;
 mod names;
@@ -136,6 +136,8 @@ struct Header<'a> {
     referenced: Vec<bool>,
     /// Tabs in front of the members that are being written.
     indent: usize,
+    /// Declarations that are open.
+    nesting: u32,
 }
 
 impl<'a> Header<'a> {
@@ -150,6 +152,7 @@ impl<'a> Header<'a> {
             ordinary: Names::default(),
             referenced: vec![false; count],
             indent: 0,
+            nesting: 0,
         };
         header.name_all()?;
         Ok(header)
@@ -174,7 +177,7 @@ impl<'a> Header<'a> {
                 if !is_tag && kind != Kind::Typedef {
                     continue;
                 }
-                let name = btf.string(raw.name_off)?;
+                let name = btf.name(id)?;
                 if name.is_empty() {
                     continue;
                 }
@@ -203,7 +206,7 @@ impl<'a> Header<'a> {
             if raw.kind != Kind::Fwd {
                 continue;
             }
-            let name = btf.string(raw.name_off)?;
+            let name = btf.name(id)?;
             let kind = if raw.kind_flag { Kind::Union } else { Kind::Struct };
             let defined = *tag_kinds.entry(name).or_insert(kind);
             let chosen = if defined == kind { identifier(name) } else { tags.take(name) };
@@ -295,7 +298,7 @@ impl<'a> Header<'a> {
             Kind::Fwd => {
                 let kind = if raw.kind_flag { Kind::Union } else { Kind::Struct };
                 let known = btf.find(btf.name(id)?, kind).is_some_and(|found| self.state(found) != State::New);
-                if self.state(id) == State::New && !(known && !self.renamed.contains_key(&id)) {
+                if self.state(id) == State::New && (!known || self.renamed.contains_key(&id)) {
                     let keyword = if raw.kind_flag { "union" } else { "struct" };
                     let name = self.name(id)?;
                     let _ = writeln!(self.out, "{keyword} {name};\n");
@@ -342,7 +345,7 @@ impl<'a> Header<'a> {
 
     fn need_composite(&mut self, id: TypeId, by_value: bool, depth: u32) -> Result<(), Error> {
         let (raw, words) = self.btf.raw(id)?;
-        let name = self.btf.string(raw.name_off)?;
+        let name = self.btf.name(id)?;
         let state = self.state(id);
         // An anonymous one is written where it is used, so its members are needed in any case.
         if !by_value && !name.is_empty() {
@@ -457,9 +460,6 @@ impl<'a> Header<'a> {
         }
         out.push_str("{\n");
         self.indent += 1;
-        if self.indent > NESTING_LIMIT as usize {
-            return Err(Error::TooDeep { action: "write", id, limit: NESTING_LIMIT });
-        }
         let mut end = 0;
         let mut paddings = 0;
         let mut largest = 0;
@@ -486,7 +486,7 @@ impl<'a> Header<'a> {
             end = item.end();
             largest = largest.max(end);
             if out.len() > TEXT_LIMIT {
-                return self.check_text(id, out);
+                return Err(Error::BadType { id, kind: btf.kind(id)?, cause: "the C text grows past 64 MB" });
             }
         }
         let natural = align_up(if is_union { largest } else { end }, shape.align * 8);
@@ -503,11 +503,6 @@ impl<'a> Header<'a> {
             out.push_str(" __attribute__((packed))");
         }
         Ok(())
-    }
-
-    fn check_text(&self, id: TypeId, out: &str) -> Result<(), Error> {
-        debug_assert!(out.len() > TEXT_LIMIT);
-        Err(Error::BadType { id, kind: self.btf.kind(id)?, cause: "the C text grows past 64 MB" })
     }
 
     fn line(&self, out: &mut String, text: fmt::Arguments<'_>) {
@@ -645,5 +640,9 @@ impl Style for Header<'_> {
 
     fn tags(&self) -> bool {
         true
+    }
+
+    fn nesting(&mut self) -> &mut u32 {
+        &mut self.nesting
     }
 }
