@@ -1,7 +1,6 @@
 //! A classic filter -> whether Linux takes it, and if not, every reason.
 //!
-//! The rules are those of `bpf_check_classic` and `check_load_and_stores` in `net/core/filter.c`. Fields that an
-//! instruction does not use may hold anything here, as they may there.
+//! The rules are those of `bpf_check_classic` and `check_load_and_stores` in `net/core/filter.c`.
 
 use thiserror::Error;
 
@@ -43,6 +42,9 @@ pub enum CheckProblem {
         /// Index of the last instruction.
         last: usize,
     },
+    /// A jump leads back (its distance, read as signed, is negative), as libpcap's `protochain` needs.
+    #[error("jump back to {0}, but Linux only takes jumps forward")]
+    JumpBack(i64),
     /// The last instruction does not return.
     #[error("the last instruction must be ret")]
     NoReturn,
@@ -74,7 +76,7 @@ pub fn check(filter: &[SockFilter]) -> Result<(), Vec<CheckError>> {
 }
 
 fn check_one(at: usize, last: usize, raw: SockFilter) -> Result<Insn, CheckProblem> {
-    let insn = decode_leniently(raw).map_err(CheckProblem::Invalid)?;
+    let insn = raw.decode().map_err(CheckProblem::Invalid)?;
     let jump = |skip: u32| {
         let target = at as u64 + 1 + u64::from(skip);
         if target > last as u64 { Err(CheckProblem::JumpOutside { target, last }) } else { Ok(()) }
@@ -83,6 +85,9 @@ fn check_one(at: usize, last: usize, raw: SockFilter) -> Result<Insn, CheckProbl
         Insn::Alu(super::AluOp::Div | super::AluOp::Mod, Operand::K(0)) => return Err(CheckProblem::DivisionByZero),
         Insn::Alu(super::AluOp::Lsh | super::AluOp::Rsh, Operand::K(k)) if k >= 32 => {
             return Err(CheckProblem::Shift(k));
+        }
+        Insn::Jump(k) if k.cast_signed() < 0 => {
+            return Err(CheckProblem::JumpBack(at as i64 + 1 + i64::from(k.cast_signed())));
         }
         Insn::Jump(k) => jump(k)?,
         Insn::JumpIf { jt, jf, .. } => {
@@ -95,18 +100,6 @@ fn check_one(at: usize, last: usize, raw: SockFilter) -> Result<Insn, CheckProbl
         return Err(CheckProblem::NoReturn);
     }
     Ok(insn)
-}
-
-/// Decodes with the fields that the instruction does not use cleared one after the other.
-fn decode_leniently(mut raw: SockFilter) -> Result<Insn, Problem> {
-    loop {
-        match raw.decode() {
-            Err(Problem::Unused { field: "jt", .. }) => raw.jt = 0,
-            Err(Problem::Unused { field: "jf", .. }) => raw.jf = 0,
-            Err(Problem::Unused { field: "k", .. }) if raw.k != 0 => raw.k = 0,
-            decoded => return decoded,
-        }
-    }
 }
 
 /// Follows which words of scratch memory are written. All jumps go forward, so one pass sees every way to an

@@ -421,14 +421,6 @@ pub enum Problem {
     /// No such code.
     #[error("no instruction has code {0:#x}")]
     Code(u16),
-    /// A field that the instruction does not use is not zero. Linux does not mind; `tcpdump` never writes it.
-    #[error("{field} must be 0 in this instruction, not {value}")]
-    Unused {
-        /// `jt`, `jf` or `k`.
-        field: &'static str,
-        /// What it holds.
-        value: u32,
-    },
     /// No such word of scratch memory.
     #[error("there is no M[{0}], only M[0] to M[15]")]
     Scratch(u32),
@@ -474,7 +466,8 @@ const RET_A: u16 = 0x10;
 const TXA: u16 = 0x80;
 
 impl SockFilter {
-    /// The instruction that this is.
+    /// The instruction that this is. Fields that it does not use may hold anything, as for Linux: libpcap leaves
+    /// remains of its optimizer there.
     ///
     /// # Errors
     /// It is none.
@@ -503,13 +496,7 @@ impl SockFilter {
             CLASS_MISC if self.code == CLASS_MISC | TXA => Insn::Txa,
             _ => return Err(unknown),
         };
-        let used = insn.encode();
-        let fields =
-            [("jt", self.jt.into(), used.jt.into()), ("jf", self.jf.into(), used.jf.into()), ("k", self.k, used.k)];
-        match fields.into_iter().find(|(_, value, used)| value != used) {
-            Some((field, value, _)) => Err(Problem::Unused { field, value }),
-            None => Ok(insn),
-        }
+        Ok(insn)
     }
 
     fn decode_load(self) -> Result<Insn, Problem> {
@@ -551,7 +538,8 @@ fn register(is_x: bool) -> Register {
 }
 
 impl Insn {
-    /// The `struct sock_filter` of this instruction. [`SockFilter::decode`] gives back the same instruction.
+    /// The `struct sock_filter` of this instruction, zero in the fields that it does not use.
+    /// [`SockFilter::decode`] gives back the same instruction.
     pub fn encode(&self) -> SockFilter {
         let plain = |code, k| SockFilter { code, jt: 0, jf: 0, k };
         let load = |to| if to == Register::X { CLASS_LDX } else { CLASS_LD };
