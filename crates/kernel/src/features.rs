@@ -68,7 +68,7 @@ fn params_for<'a>(prog_type: ProgramType, insns: &'a [Raw]) -> ProgramParams<'a>
         P::CgroupSockopt => Some(AttachType::CgroupGetsockopt),
         P::SkLookup => Some(AttachType::SkLookup),
         P::Netfilter => Some(AttachType::Netfilter),
-        P::Tracing => Some(AttachType::TraceFentry),
+        P::Tracing => Some(AttachType::TraceRawTp),
         P::Lsm => Some(AttachType::LsmMac),
         _ => None,
     };
@@ -87,6 +87,7 @@ pub fn program_type(prog_type: ProgramType) -> State {
     match Program::load(&params_for(prog_type, &insns), LogLevel::None) {
         Ok(_) => State::Ok,
         Err(e) if e.log.contains("attach_btf_id") || e.log.contains("Cannot replace kernel functions") => State::Ok,
+        Err(e) if !e.log.is_empty() && e.errno.0 == libc::EACCES => State::Missing,
         Err(e) if prog_type == ProgramType::StructOps && e.errno == Errno::ENOTSUPP => State::Ok,
         Err(e) => State::of(e.errno),
     }
@@ -280,6 +281,8 @@ pub fn bounded_loops() -> State {
 fn load_state(params: &ProgramParams<'_>) -> State {
     match Program::load(params, LogLevel::None) {
         Ok(_) => State::Ok,
+        // The verifier has looked at it, so this process may load programs.
+        Err(e) if !e.log.is_empty() => State::Missing,
         Err(e) => State::of(e.errno),
     }
 }

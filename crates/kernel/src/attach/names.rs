@@ -2,10 +2,9 @@
 //! an error, to expand a pattern, or to say why the kernel refused.
 
 use crate::error::near;
+use crate::kconfig::Kconfig;
 use crate::mounts::TraceFs;
-use crate::sys;
 use std::collections::BTreeSet;
-use std::io::Read;
 
 /// How many near names an error shows.
 pub(crate) const NEAR: usize = 3;
@@ -75,16 +74,7 @@ pub(crate) fn interfaces() -> Vec<String> {
 
 /// Whether the running kernel was built with an option; `None` where its configuration can't be read.
 pub(crate) fn kernel_option(option: &str) -> Option<bool> {
-    let release = sys::kernel_release();
-    let mut text = String::new();
-    let plain = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")];
-    if let Ok(file) = std::fs::File::open("/proc/config.gz") {
-        flate2::read::GzDecoder::new(file).take(4 << 20).read_to_string(&mut text).ok()?;
-    } else {
-        text = plain.iter().find_map(|p| std::fs::read_to_string(p).ok())?;
-    }
-    let set = text.lines().any(|l| l.split_once('=').is_some_and(|(k, v)| k == option && (v == "y" || v == "m")));
-    Some(set)
+    Some(matches!(Kconfig::read().ok()?.get(option), Some("y" | "m")))
 }
 
 /// Whether a text fits a pattern in which `*` is any run of characters and `?` any one.
