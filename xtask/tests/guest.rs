@@ -37,6 +37,7 @@ fn every_kernel_boots_with_what_programs_expect() {
         ip link show lo | grep -c LOOPBACK,UP
         stat -f -c %t /sys/fs/cgroup /tmp /run /sys/kernel/tracing /sys/fs/bpf
         test -s /sys/kernel/btf/vmlinux && echo btf
+        dmesg | grep -c 'crng init done'
         nproc";
     for kernel in KERNELS {
         let output = {
@@ -50,7 +51,7 @@ fn every_kernel_boots_with_what_programs_expect() {
         assert!(lines[1].contains("capability") && lines[1].contains("bpf"), "{stdout}");
         // Magic numbers of cgroup2 and tmpfs; tracefs and bpffs are left for skep to mount, so sysfs shows.
         let (cgroup2, tmpfs, sysfs) = ("63677270", "1021994", "62656572");
-        assert_eq!(lines[2..], ["1", "1", cgroup2, tmpfs, tmpfs, sysfs, sysfs, "btf", "2"], "{stdout}");
+        assert_eq!(lines[2..], ["1", "1", cgroup2, tmpfs, tmpfs, sysfs, sysfs, "btf", "1", "2"], "{stdout}");
         assert_eq!(output.status, 0);
         println!("{}: {:?} to the command on {}", kernel.series, output.boot, output.accel.name());
     }
