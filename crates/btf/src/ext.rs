@@ -290,8 +290,10 @@ fn write_table<T: Record>(
     out: &mut Vec<u32>,
     string: &mut impl FnMut(&str) -> Result<u32, Error>,
 ) -> Result<(), Error> {
-    // The kernel's and libbpf's readers want the record size even in an empty table of functions or lines, and no groups
-    // without records.
+    // A table without records has no size of a record either, and no group may be empty.
+    if sections.iter().all(|section| section.records.is_empty()) {
+        return Ok(());
+    }
     out.push(T::WORDS as u32 * 4);
     for section in sections.iter().filter(|section| !section.records.is_empty()) {
         out.push(string(&section.name)?);

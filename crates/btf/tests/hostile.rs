@@ -92,10 +92,11 @@ fn no_prefix_of_a_real_one_panics() {
 #[test]
 fn no_bit_flip_of_a_real_one_panics() {
     for sample in samples() {
-        // Strings last: their flips are dull, and there are many.
+        // Not the strings, whose flips are dull, and every third bit, which reaches each of a byte's eight: the fuzz
+        // target does the rest.
         let strings = u32::from_le_bytes(*sample[16..].first_chunk().unwrap()) as usize;
         let end = if sample[0] == 0x9f { (24 + strings).min(sample.len()) } else { sample.len() };
-        for bit in 0..end * 8 {
+        for bit in (0..end * 8).step_by(3) {
             let mut bytes = sample.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             exercise::btf(&bytes);
@@ -127,7 +128,7 @@ fn no_prefix_or_bit_flip_of_btf_ext_panics() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
     fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -4,7 +4,7 @@ use super::is_char;
 use crate::{Btf, Endian, Enum, Error, Int, Kind, Type, TypeId};
 
 /// Elements of an array that can be given: what fits on a command line.
-const ELEMENTS: u64 = 1 << 16;
+const ELEMENTS: u64 = 1 << 14;
 
 /// The bytes of a value of the type `id`, in the byte order of the BTF.
 ///
