@@ -5,7 +5,8 @@
 // Each line of standard input is one question, answered by one line:
 //   P TYPE ATTACH BTF_ID FLAGS LICENCE HEX   load a program (HEX: its instructions); BTF_ID 0 for none
 //   M TYPE KEY VALUE ENTRIES FLAGS INNER     make a map; INNER 1: with an array as the template of inner maps
-// Programs find that array (key and value of 4 bytes, one entry) under descriptor 50.
+//   K TYPE KEY VALUE ENTRIES FLAGS INNER     the same, and keep it as the map that programs find
+// Programs find the map under descriptor 50: at first an array (key and value of 4 bytes, one entry).
 // Answer: the errno (0: taken), a tab, and for P the verifier's log with '|' for each newline.
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #include <linux/bpf.h>
 
-#define ARRAY_FD 50
+#define MAP_FD 50
 
 static char log_text[1 << 16];
 static unsigned char code[4096];
@@ -56,7 +57,7 @@ int main(void)
 	static char line[16384], licence[32], hex[8200];
 	int inner = make_map(BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0, 0);
 
-	if (inner < 0 || dup2(inner, ARRAY_FD) < 0) {
+	if (inner < 0 || dup2(inner, MAP_FD) < 0) {
 		perror("making an array");
 		return 1;
 	}
@@ -66,6 +67,12 @@ int main(void)
 
 		if (sscanf(line, "M %u %u %u %u %u %u", &a, &b, &c, &d, &e, &f) == 6) {
 			answer(make_map(a, b, c, d, e, f ? inner : 0), "");
+		} else if (sscanf(line, "K %u %u %u %u %u %u", &a, &b, &c, &d, &e, &f) == 6) {
+			int map = make_map(a, b, c, d, e, f ? inner : 0);
+
+			if (map >= 0)
+				dup2(map, MAP_FD);
+			answer(map, "");
 		} else if (sscanf(line, "P %u %u %u %u %31s %8199s", &a, &b, &c, &d, licence, hex) == 6) {
 			union bpf_attr attr;
 			size_t bytes = strlen(hex) / 2;

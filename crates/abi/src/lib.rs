@@ -17,6 +17,7 @@
 //! The tests hold the tables against the running kernel: numbers and layouts against its BTF (`tests/kernel_btf.rs`),
 //! helpers, context access and map rules by asking it (`tests/attempts.rs`), names against bpftool.
 
+pub mod attach;
 pub mod context;
 mod enums;
 pub mod errno;
@@ -24,6 +25,8 @@ pub mod flags;
 pub mod helpers;
 pub mod insn;
 pub mod kfunc;
+pub mod licence;
+pub mod map_helpers;
 pub mod maps;
 pub mod perf;
 pub mod signal;
