@@ -386,7 +386,8 @@ impl Btf {
             }
             Kind::Enum | Kind::Enum64 => {
                 let is_64 = raw.kind == Kind::Enum64;
-                if !matches!(raw.size_or_type, 1 | 2 | 4 | 8) {
+                // Clang gives an enum that is only declared no size.
+                if !matches!(raw.size_or_type, 1 | 2 | 4 | 8) && (raw.size_or_type, raw.vlen) != (0, 0) {
                     return Err(bad("its size is not 1, 2, 4 or 8 bytes"));
                 }
                 let variants = (0..raw.vlen)

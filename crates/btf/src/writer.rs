@@ -187,7 +187,7 @@ impl Builder {
                     (true, false) => 0..=i128::from(u64::MAX),
                     (true, true) => i128::from(i64::MIN)..=i128::from(i64::MAX),
                 };
-                if !matches!(e.size, 1 | 2 | 4 | 8) {
+                if !matches!(e.size, 1 | 2 | 4 | 8) && (e.size, vlen) != (0, 0) {
                     return Err(bad("an enum has 1, 2, 4 or 8 bytes"));
                 }
                 for variant in &e.variants {

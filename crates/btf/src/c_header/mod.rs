@@ -29,6 +29,7 @@ use std::fmt::{self, Write as _};
 
 use self::layout::{NESTING_LIMIT, Scalar, Shapes, align_up, scalar};
 use self::names::{Names, identifier};
+use crate::blob::Raw;
 use crate::cdecl::{Style, declare};
 use crate::{Btf, Enum, Error, Kind, Linkage, Type, TypeId};
 
@@ -181,6 +182,9 @@ impl<'a> Header<'a> {
                 if name.is_empty() {
                     continue;
                 }
+                if matches!(kind, Kind::Enum | Kind::Enum64) && raw.vlen == 0 && self.defined_enum(id)?.is_some() {
+                    continue;
+                }
                 match (round, is_tag) {
                     (0, true) => tags.note(name),
                     (0, false) => self.ordinary.note(name),
@@ -198,6 +202,16 @@ impl<'a> Header<'a> {
                         }
                     }
                 }
+            }
+        }
+        // An enum that is only declared has the name of the one with values.
+        for id in (1..btf.type_count()).map(TypeId) {
+            if matches!(btf.kind(id)?, Kind::Enum | Kind::Enum64)
+                && !btf.name(id)?.is_empty()
+                && let Some(defined) = self.defined_enum(id)?
+                && let Some(name) = self.renamed.get(&defined)
+            {
+                self.renamed.insert(id, name.clone());
             }
         }
         // A forward declaration goes with the definition of its name, unless that is of another kind.
@@ -273,49 +287,75 @@ impl<'a> Header<'a> {
                 Ok(())
             }
             Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Typedef | Kind::Fwd => {
-                if self.btf.name(id)?.is_empty() { Ok(()) } else { self.need(id, true, NESTING_LIMIT) }
+                if self.btf.name(id)?.is_empty() { Ok(()) } else { self.need(id, true, TypeId::VOID, NESTING_LIMIT) }
             }
             _ => Ok(()),
         }
     }
 
-    /// Writes what must stand before a value of the type (`by_value`), or before a pointer to it.
-    fn need(&mut self, id: TypeId, by_value: bool, depth: u32) -> Result<(), Error> {
+    /// Writes what must stand before a value of the type (`by_value`), or before a pointer to it, that is written within
+    /// the definition of `within` (void for none): within it, a struct is declared already.
+    fn need(&mut self, id: TypeId, by_value: bool, within: TypeId, depth: u32) -> Result<(), Error> {
         let depth = depth.checked_sub(1).ok_or(Error::TooDeep { action: "write", id, limit: NESTING_LIMIT })?;
         let btf = self.btf;
         let (raw, words) = btf.raw(id)?;
         match raw.kind {
             Kind::Void | Kind::Int | Kind::Float | Kind::Datasec | Kind::Func | Kind::Var | Kind::DeclTag => Ok(()),
-            Kind::Ptr => self.need(raw.target(), false, depth),
-            Kind::Const | Kind::Volatile | Kind::Restrict | Kind::TypeTag => self.need(raw.target(), by_value, depth),
+            Kind::Ptr => self.need(raw.target(), false, within, depth),
+            Kind::Const | Kind::Volatile | Kind::Restrict | Kind::TypeTag => {
+                self.need(raw.target(), by_value, within, depth)
+            }
             // Even a pointer to an array needs to know the size of an element.
-            Kind::Array => self.need(TypeId(words.get(3)), true, depth),
+            Kind::Array => self.need(TypeId(words.get(3)), true, within, depth),
             Kind::FuncProto => {
                 // A prototype may name types that are only declared, also by value.
-                self.need(raw.target(), false, depth)?;
-                (0..raw.vlen as usize).try_for_each(|i| self.need(TypeId(words.get(3 + i * 2 + 1)), false, depth))
+                self.need(raw.target(), false, within, depth)?;
+                (0..raw.vlen as usize)
+                    .try_for_each(|i| self.need(TypeId(words.get(3 + i * 2 + 1)), false, within, depth))
             }
             Kind::Fwd => {
-                let kind = if raw.kind_flag { Kind::Union } else { Kind::Struct };
-                let known = btf.find(btf.name(id)?, kind).is_some_and(|found| self.state(found) != State::New);
-                if self.state(id) == State::New && (!known || self.renamed.contains_key(&id)) {
-                    let keyword = if raw.kind_flag { "union" } else { "struct" };
-                    let name = self.name(id)?;
-                    let _ = writeln!(self.out, "{keyword} {name};\n");
-                    self.set_state(id, State::Complete);
+                if self.state(id) != State::New {
+                    return Ok(());
+                }
+                self.set_state(id, State::Complete);
+                let (keyword, kind) = if raw.kind_flag { ("union", Kind::Union) } else { ("struct", Kind::Struct) };
+                let name = btf.name(id)?;
+                // The struct, or another declaration of it, may stand already.
+                let first = btf.find_all(name).into_iter().find(|other| {
+                    let is_same = |(other, _): (Raw, _)| other.kind == Kind::Fwd && other.kind_flag == raw.kind_flag;
+                    *other != id && (btf.kind(*other) == Ok(kind) || btf.raw(*other).is_ok_and(is_same))
+                });
+                let stands = first.is_some_and(|first| self.state(first) != State::New);
+                if !stands || self.renamed.contains_key(&id) {
+                    let _ = writeln!(self.out, "{keyword} {};\n", self.name(id)?);
                 }
                 Ok(())
             }
             Kind::Enum | Kind::Enum64 => {
                 if self.state(id) == State::New && !btf.name(id)?.is_empty() {
                     self.set_state(id, State::Complete);
-                    self.write_enum(id)?;
+                    match self.defined_enum(id)? {
+                        Some(defined) => self.need(defined, true, within, depth)?,
+                        None => self.write_enum(id)?,
+                    }
                 }
                 Ok(())
             }
             Kind::Typedef => self.need_typedef(id, raw.target(), by_value, depth),
-            Kind::Struct | Kind::Union => self.need_composite(id, by_value, depth),
+            Kind::Struct | Kind::Union => self.need_composite(id, by_value, within, depth),
         }
+    }
+
+    /// For an enum that is only declared: the one of its name that has values.
+    fn defined_enum(&self, id: TypeId) -> Result<Option<TypeId>, Error> {
+        let raw = self.btf.raw(id)?.0;
+        if raw.vlen != 0 {
+            return Ok(None);
+        }
+        let has_values = |id: &TypeId| {
+            self.btf.raw(*id).is_ok_and(|(raw, _)| matches!(raw.kind, Kind::Enum | Kind::Enum64) && raw.vlen != 0)
+        };
+        Ok(self.btf.find_all(self.btf.name(id)?).into_iter().find(has_values))
     }
 
     fn need_typedef(&mut self, id: TypeId, target: TypeId, by_value: bool, depth: u32) -> Result<(), Error> {
@@ -330,7 +370,7 @@ impl<'a> Header<'a> {
                 self.set_state(id, State::Open);
                 // The typedef itself only needs the struct declared, and that struct may hold pointers to the typedef.
                 // The body of an anonymous struct is written into it.
-                self.need(target, false, depth)?;
+                self.need(target, false, TypeId::VOID, depth)?;
                 self.write_typedef(id, target)?;
                 self.set_state(id, State::Declared);
                 self.check_size(id)?;
@@ -338,17 +378,20 @@ impl<'a> Header<'a> {
         }
         if by_value {
             self.set_state(id, State::Complete);
-            self.need(target, true, depth)?;
+            self.need(target, true, TypeId::VOID, depth)?;
         }
         Ok(())
     }
 
-    fn need_composite(&mut self, id: TypeId, by_value: bool, depth: u32) -> Result<(), Error> {
+    fn need_composite(&mut self, id: TypeId, by_value: bool, within: TypeId, depth: u32) -> Result<(), Error> {
         let (raw, words) = self.btf.raw(id)?;
         let name = self.btf.name(id)?;
         let state = self.state(id);
         // An anonymous one is written where it is used, so its members are needed in any case.
         if !by_value && !name.is_empty() {
+            if id == within {
+                return Ok(());
+            }
             let next = match state {
                 State::New => State::Declared,
                 State::Open => State::OpenDeclared,
@@ -368,8 +411,9 @@ impl<'a> Header<'a> {
             State::New => self.set_state(id, State::Open),
             State::Declared => self.set_state(id, State::OpenDeclared),
         }
+        let within = if name.is_empty() { within } else { id };
         for i in 0..raw.vlen as usize {
-            self.need(TypeId(words.get(3 + i * 3 + 1)), true, depth)?;
+            self.need(TypeId(words.get(3 + i * 3 + 1)), true, within, depth)?;
         }
         if !name.is_empty() {
             let mut text = std::mem::take(&mut self.out);
@@ -557,7 +601,7 @@ impl<'a> Header<'a> {
         }
         for id in &order {
             if let Type::Func { proto, .. } = btf.get(*id)? {
-                self.need(proto, false, NESTING_LIMIT)?;
+                self.need(proto, false, TypeId::VOID, NESTING_LIMIT)?;
             }
         }
         self.out.push_str(

@@ -80,11 +80,11 @@ pub fn encode(btf: &Btf, id: TypeId, text: &str) -> Result<Vec<u8>, Error> {
         }
         other => {
             let what = match other.kind() {
-                Kind::Ptr => "an address",
-                Kind::Struct | Kind::Union => "a struct or union; give its parts in variables of their own",
-                _ => "not a type of values",
+                Kind::Struct | Kind::Union => "a struct or union cannot be given as text; give its parts as variables",
+                Kind::Ptr => "an address cannot be given as text",
+                _ => "this type has no values; numbers, booleans, enums and char arrays can be given as text",
             };
-            Err(bad(format!("it is {what}; numbers, booleans, enums, char arrays can be given as text")))
+            Err(bad(what.to_owned()))
         }
     }
 }
