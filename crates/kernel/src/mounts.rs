@@ -211,11 +211,7 @@ pub fn is_cgroup2(path: &Path) -> bool {
 pub fn cgroup_id(path: &Path) -> Result<u64> {
     let meta = std::fs::metadata(path).map_err(|e| Error::file("open cgroup", path, e))?;
     if !meta.is_dir() || !is_cgroup2(path) {
-        return Err(Error::Invalid {
-            action: "open cgroup",
-            object: path.display().to_string(),
-            why: not_cgroup2(),
-        });
+        return Err(Error::Invalid { action: "open cgroup", object: path.display().to_string(), why: not_cgroup2() });
     }
     Ok(meta.ino())
 }
@@ -223,7 +219,9 @@ pub fn cgroup_id(path: &Path) -> Result<u64> {
 /// What to say of a path that is no version 2 cgroup.
 pub(crate) fn not_cgroup2() -> String {
     match cgroup2_root() {
-        Some(root) => format!("not a directory of version 2 cgroups; on this machine they are under {}", root.display()),
+        Some(root) => {
+            format!("not a directory of version 2 cgroups; on this machine they are under {}", root.display())
+        }
         None => "not a directory of version 2 cgroups; none is mounted here: mount -t cgroup2 none DIRECTORY".into(),
     }
 }
@@ -253,7 +251,7 @@ mod tests {
 
     #[test]
     fn tracefs_without_a_mount() {
-        if !crate::attach::tests_need_root("tracefs") {
+        if !crate::test::root("tracefs") {
             return;
         }
         let before = std::fs::read("/proc/self/mountinfo").expect("mountinfo");

@@ -113,8 +113,8 @@ impl Socket {
     pub(crate) fn open() -> Result<Socket, Errno> {
         let errno = |e: rustix::io::Errno| Errno(e.raw_os_error());
         let kind = SocketType::RAW;
-        let fd = rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, Some(netlink::ROUTE))
-            .map_err(errno)?;
+        // NETLINK_ROUTE is protocol 0.
+        let fd = rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, None).map_err(errno)?;
         rustix::net::bind(&fd, &netlink::SocketAddrNetlink::new(0, 0)).map_err(errno)?;
         Ok(Socket(fd))
     }

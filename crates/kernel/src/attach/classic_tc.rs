@@ -63,8 +63,7 @@ pub(crate) fn attach(program: &Program, ifindex: u32, direction: Direction) -> R
 
     let socket = Socket::open()?;
     let fixed = tcmsg(ifindex, HANDLE_QDISC, PARENT_QDISC, 0);
-    let mut qdisc =
-        Message::new(netlink::NEW_QDISC, netlink::ACK | netlink::CREATE | netlink::EXCL, &fixed);
+    let mut qdisc = Message::new(netlink::NEW_QDISC, netlink::ACK | netlink::CREATE | netlink::EXCL, &fixed);
     qdisc.put(KIND, b"clsact\0");
     let made_qdisc = match socket.ask(qdisc) {
         Ok(_) => true,

@@ -1,7 +1,7 @@
 //! Why a program was not attached: which program, to what, the cause, the next step.
 
 use crate::error::{Class, Errno};
-use crate::{Error, Program};
+use crate::{Error, Program, privilege};
 use skep_abi::ProgramType;
 use std::io;
 
@@ -211,48 +211,20 @@ impl<'a> Attempt<'a> {
                 errno,
                 next: "the kernel knows no such attachment, or the program was loaded for another one".into(),
             },
-            libc::EMFILE => AttachError::Kernel {
-                program,
-                place,
-                errno,
-                next: "raise the limit of open files: ulimit -n".into(),
-            },
+            libc::EMFILE => {
+                AttachError::Kernel { program, place, errno, next: "raise the limit of open files: ulimit -n".into() }
+            }
             _ => AttachError::Kernel { program, place, errno, next: String::new() },
         }
     }
 }
 
-/// Which capabilities an attachment of this type takes that this process does not have.
+/// Which rights an attachment of this type takes that this process does not have, and how to get them.
 fn missing_rights(prog_type: Option<ProgramType>) -> (String, String) {
     use ProgramType as P;
-    let wanted: &[(&str, u32)] = match prog_type {
-        Some(P::Kprobe | P::Tracepoint | P::RawTracepoint | P::RawTracepointWritable | P::PerfEvent | P::Tracing) => {
-            &[("CAP_BPF", 39), ("CAP_PERFMON", 38)]
-        }
-        Some(P::Lsm) => &[("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_MAC_ADMIN", 33)],
-        _ => &[("CAP_BPF", 39), ("CAP_NET_ADMIN", 12)],
-    };
-    let have = effective_capabilities();
-    let all = |list: &[(&str, u32)]| list.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
-    let missing: Vec<(&str, u32)> = wanted.iter().copied().filter(|(_, bit)| have & (1 << bit) == 0).collect();
-    if missing.is_empty() {
-        (
-            "the capabilities are there, so a policy forbids it (kernel lockdown, seccomp, an LSM, or a user namespace)"
-                .into(),
-            "see /sys/kernel/security/lockdown and the container's seccomp profile".into(),
-        )
-    } else {
-        (format!("{} missing", all(&missing)), format!("run as root, or give it {}", all(wanted)))
-    }
-}
-
-/// `CapEff` of this process; all bits if that can't be read.
-fn effective_capabilities() -> u64 {
-    std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        })
-        .unwrap_or(u64::MAX)
+    privilege::diagnose(match prog_type {
+        // Loading these takes less than attaching them.
+        Some(P::SocketFilter | P::CgroupSkb) => &["CAP_BPF", "CAP_NET_ADMIN"],
+        other => privilege::needed(other),
+    })
 }

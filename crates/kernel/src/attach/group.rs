@@ -76,12 +76,14 @@ pub(super) fn attach(program: &Program, hook: &Hook, options: &AttachOptions) ->
     let attempt = Attempt::new(program, place.clone());
     let target = open(&attempt, &path)?;
     let flags = match options.cgroup_mode {
-        CgroupMode::Multi => match link::create(program.fd(), target.as_raw_fd() as u32, attach_type, 0, link::Extra::None) {
-            Ok(fd) => return Ok(Link::new(Held::Bpf(fd), place)),
-            // Kernels before 5.7 have no cgroup links; whether that is why, the older way tells.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => ALLOW_MULTI,
-            Err(e) => return Err(refused(&attempt, &target, attach_type, &e)),
-        },
+        CgroupMode::Multi => {
+            match link::create(program.fd(), target.as_raw_fd() as u32, attach_type, 0, link::Extra::None) {
+                Ok(fd) => return Ok(Link::new(Held::Bpf(fd), place)),
+                // Kernels before 5.7 have no cgroup links; whether that is why, the older way tells.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => ALLOW_MULTI,
+                Err(e) => return Err(refused(&attempt, &target, attach_type, &e)),
+            }
+        }
         CgroupMode::Overridable => ALLOW_OVERRIDE,
         CgroupMode::Exclusive => 0,
     };

@@ -202,10 +202,8 @@ pub fn attach(program: &Program, hook: &Hook, options: &AttachOptions) -> Result
                 Some((path, provider, name)) => format!("USDT probe {path}:{provider}:{name}"),
                 None => "a USDT probe".into(),
             };
-            Err(Attempt::new(program, place).unsupported(
-                "skep run does not place USDT probes",
-                "attach a uprobe to the function around it",
-            ))
+            Err(Attempt::new(program, place)
+                .unsupported("skep run does not place USDT probes", "attach a uprobe to the function around it"))
         }
         Target::StructOps(name) => {
             let place = format!("struct_ops {}", name.as_deref().unwrap_or("member"));
@@ -266,14 +264,4 @@ fn by_type(program: &Program, hook: &Hook, options: &AttachOptions) -> Result<Ve
             })
         }
     }
-}
-
-/// For tests: `false`, with a line that says so, when this is not root.
-#[cfg(test)]
-pub(crate) fn tests_need_root(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("{what}: needs root, not tested");
-    }
-    root
 }

@@ -66,7 +66,8 @@ fn inside<T: Send>(
 fn interface(attempt: &Attempt<'_>, name: &str) -> Result<u32, AttachError> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType};
     let io = |e: rustix::io::Errno| attempt.refused(&io::Error::from_raw_os_error(e.raw_os_error()));
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).map_err(io)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).map_err(io)?;
     match rustix::net::netdevice::name_to_index(&socket, name) {
         Ok(index) => Ok(index),
         Err(rustix::io::Errno::NODEV | rustix::io::Errno::INVAL) => {
@@ -80,9 +81,10 @@ fn interface(attempt: &Attempt<'_>, name: &str) -> Result<u32, AttachError> {
 }
 
 fn wanted_interface<'o>(program: &Program, what: &str, options: &'o AttachOptions) -> Result<&'o str, AttachError> {
-    options.interface.as_deref().ok_or_else(|| {
-        Attempt::new(program, what).usage("no interface was named", "name one with --iface DEV")
-    })
+    options
+        .interface
+        .as_deref()
+        .ok_or_else(|| Attempt::new(program, what).usage("no interface was named", "name one with --iface DEV"))
 }
 
 pub(super) fn xdp(
@@ -110,8 +112,9 @@ pub(super) fn xdp(
             Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) && options.xdp == XdpMode::Auto => {
                 let driver = driver_of(dev).map_or_else(String::new, |d| format!(" {d}"));
                 match create(XDP_SKB) {
-                    Ok(fd) => Ok(Link::new(Held::Bpf(fd), format!("XDP {dev} (generic)"))
-                        .with_note(format!("the driver{driver} of {dev} does not run XDP itself now, so it is generic"))),
+                    Ok(fd) => Ok(Link::new(Held::Bpf(fd), format!("XDP {dev} (generic)")).with_note(format!(
+                        "the driver{driver} of {dev} does not run XDP itself now, so it is generic"
+                    ))),
                     Err(e) => Err(xdp_refused(&attempt, index, dev, "generic", &e)),
                 }
             }
@@ -187,7 +190,10 @@ pub(super) fn tc(
         };
         let extra = link::Extra::Relative { fd_or_id: relative, revision: 0 };
         match link::create(program.fd(), index, attach_type, flags, extra) {
-            Ok(fd) => Ok(Link::new(Held::Bpf(fd), format!("{} {dev}", if netkit { side.into() } else { format!("tcx {side}") }))),
+            Ok(fd) => Ok(Link::new(
+                Held::Bpf(fd),
+                format!("{} {dev}", if netkit { side.into() } else { format!("tcx {side}") }),
+            )),
             // Whether EINVAL means "no tcx" (before 6.6), the query tells.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) && !netkit && !has_tcx(index, attach_type) => {
                 if options.tcx_order != TcxOrder::Last {
@@ -260,7 +266,7 @@ pub(super) fn namespace(
     attach_type: AttachType,
     options: &AttachOptions,
 ) -> Result<Link, AttachError> {
-    let path = options.netns.as_deref().unwrap_or(Path::new("/proc/self/ns/net"));
+    let path = options.netns.as_deref().unwrap_or(Path::new("/proc/thread-self/ns/net"));
     let place = format!("{} of network namespace {}", attach_type.word(), path.display());
     let attempt = Attempt::new(program, place.clone());
     let netns = std::fs::File::open(path).map_err(|e| match e.kind() {
@@ -324,7 +330,10 @@ pub(super) fn reuseport(program: &Program, options: &AttachOptions) -> Result<Li
     let place = "a reuseport group";
     let attempt = Attempt::new(program, place);
     let Some(socket) = &options.socket else {
-        return Err(attempt.usage("it serves the group of a socket, and none was given", "the program that owns the socket attaches it"));
+        return Err(attempt.usage(
+            "it serves the group of a socket, and none was given",
+            "the program that owns the socket attaches it",
+        ));
     };
     let number = program.fd().as_raw_fd();
     perf::set_socket_option(socket.as_fd(), perf::SocketOption::AttachReuseport, number)
@@ -342,7 +351,9 @@ pub(super) fn sock_map(
     let place = format!("{} of a sock map", attach_type.word());
     let attempt = Attempt::new(program, place.clone());
     let Some(map) = &options.map else {
-        return Err(attempt.usage("it serves the sockets of a map, and none was given", "say which sock map or sock hash"));
+        return Err(
+            attempt.usage("it serves the sockets of a map, and none was given", "say which sock map or sock hash")
+        );
     };
     match link::create(program.fd(), map.as_raw_fd() as u32, attach_type, 0, link::Extra::None) {
         Ok(fd) => return Ok(Link::new(Held::Bpf(fd), place)),

@@ -15,11 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Puts a program into a perf event and starts it: by a link, or where the kernel has none for perf events (before 5.15)
 /// by the ioctl.
-pub(super) fn into_event(
-    attempt: &Attempt<'_>,
-    event: OwnedFd,
-    cookie: u64,
-) -> Result<Held, AttachError> {
+pub(super) fn into_event(attempt: &Attempt<'_>, event: OwnedFd, cookie: u64) -> Result<Held, AttachError> {
     let extra = if cookie == 0 { link::Extra::None } else { link::Extra::PerfEvent { cookie } };
     let target = event.as_raw_fd() as u32;
     let program = attempt.program.fd();
@@ -122,10 +118,8 @@ pub(super) fn raw_tracepoint(
         Err(e) if options.cookie != 0 && matches!(e.raw_os_error(), Some(libc::E2BIG | libc::EINVAL)) => {
             Err(attempt.unsupported("this kernel has no cookies for raw tracepoints", "use a kernel from 6.10 on"))
         }
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(attempt.kernel(
-            crate::error::Errno(libc::EINVAL),
-            "the program reads more arguments than this tracepoint has",
-        )),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(attempt
+            .kernel(crate::error::Errno(libc::EINVAL), "the program reads more arguments than this tracepoint has")),
         Err(e) => Err(attempt.refused(&e)),
     }
 }
@@ -183,10 +177,11 @@ fn by_btf_refused(attempt: &Attempt<'_>, hook: &Hook, name: &str, error: &io::Er
 /// Trampolines need what hardened kernels leave out.
 fn trampoline_refused(attempt: &Attempt<'_>, name: &str, error: &io::Error) -> AttachError {
     let errno = crate::error::Errno::of(error);
-    let missing: Vec<&str> = ["CONFIG_FUNCTION_TRACER", "CONFIG_DYNAMIC_FTRACE", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"]
-        .into_iter()
-        .filter(|option| names::kernel_option(option) == Some(false))
-        .collect();
+    let missing: Vec<&str> =
+        ["CONFIG_FUNCTION_TRACER", "CONFIG_DYNAMIC_FTRACE", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"]
+            .into_iter()
+            .filter(|option| names::kernel_option(option) == Some(false))
+            .collect();
     if !missing.is_empty() {
         return attempt.unsupported(
             format!("this kernel was built without {}", missing.join(" and ")),
@@ -208,11 +203,7 @@ fn trampoline_refused(attempt: &Attempt<'_>, name: &str, error: &io::Error) -> A
     }
 }
 
-pub(super) fn iterator(
-    program: &Program,
-    kind: Option<&str>,
-    options: &AttachOptions,
-) -> Result<Link, AttachError> {
+pub(super) fn iterator(program: &Program, kind: Option<&str>, options: &AttachOptions) -> Result<Link, AttachError> {
     let Some(kind) = kind else {
         return Err(Attempt::new(program, "an iterator").usage("its section names no kind", "write SEC(\"iter/task\")"));
     };

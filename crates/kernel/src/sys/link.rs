@@ -108,13 +108,8 @@ pub(crate) fn create(
             [path, address(offsets), 0, address(cookies), pair(offsets.len() as u32, flags), pair(pid, 0)]
         }
     };
-    let mut attr = LinkCreate {
-        prog_fd: program.as_raw_fd() as u32,
-        target,
-        attach_type: attach_type.as_u32(),
-        flags,
-        extra,
-    };
+    let mut attr =
+        LinkCreate { prog_fd: program.as_raw_fd() as u32, target, attach_type: attach_type.as_u32(), flags, extra };
     // SAFETY: each address in the attribute is that of a live slice or C string, only read by the kernel, with its count
     // beside it (the counts of cookies were compared above); the command returns a descriptor.
     unsafe { bpf_fd(Command::LinkCreate, &mut attr) }

@@ -52,8 +52,11 @@ pub(crate) unsafe fn bpf_fd<A: Attr>(command: Command, attr: &mut A) -> std::io:
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+pub(crate) mod link;
 pub(crate) mod map;
+pub(crate) mod mmap;
 pub(crate) mod obj;
+pub(crate) mod perf;
 pub(crate) mod prog;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -71,11 +74,16 @@ pub(crate) fn object_name(name: &str) -> [u8; 16] {
 /// What kind of BPF object a descriptor is, `None` if none. Asked of `/proc`, as bpf(2) has no such question.
 pub(crate) fn fd_kind(fd: BorrowedFd<'_>) -> Option<obj::Kind> {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-    match target.to_str()? {
-        "anon_inode:bpf-map" | "anon_inode:[bpf-map]" => Some(obj::Kind::Map),
-        "anon_inode:bpf-prog" | "anon_inode:[bpf-prog]" => Some(obj::Kind::Program),
-        "anon_inode:bpf_link" | "anon_inode:[bpf_link]" => Some(obj::Kind::Link),
-        "anon_inode:btf" | "anon_inode:[btf]" => Some(obj::Kind::Btf),
+    kind_of_target(target.to_str()?)
+}
+
+/// What a link in `/proc/PID/fd` says of its descriptor.
+pub(crate) fn kind_of_target(target: &str) -> Option<obj::Kind> {
+    match target.strip_prefix("anon_inode:")?.trim_matches(['[', ']']) {
+        "bpf-map" => Some(obj::Kind::Map),
+        "bpf-prog" => Some(obj::Kind::Program),
+        "bpf_link" | "bpf-link" => Some(obj::Kind::Link),
+        "btf" => Some(obj::Kind::Btf),
         _ => None,
     }
 }

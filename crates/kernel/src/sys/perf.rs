@@ -45,6 +45,8 @@ const USE_CLOCK: u64 = 1 << 25;
 /// `PERF_SAMPLE_TIME`, `PERF_SAMPLE_RAW`.
 const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_RAW: u64 = 1 << 10;
+/// `PERF_FORMAT_LOST`
+const FORMAT_LOST: u64 = 1 << 4;
 
 /// When a sample is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,11 +90,12 @@ impl<'a> EventAttr<'a> {
     }
 
     /// Where `bpf_perf_event_output` writes to, with times of CLOCK_MONOTONIC. Wakes up its reader after so many bytes,
-    /// or with 0 at each record.
-    pub(crate) fn bpf_output(watermark: u32) -> EventAttr<'static> {
+    /// or with 0 at each record. `count_lost` makes reading the event tell its losses (`PERF_FORMAT_LOST`, 6.0).
+    pub(crate) fn bpf_output(watermark: u32, count_lost: bool) -> EventAttr<'static> {
         let mut raw = Raw {
             sample: 1,
             sample_type: SAMPLE_TIME | SAMPLE_RAW,
+            read_format: if count_lost { FORMAT_LOST } else { 0 },
             bits: USE_CLOCK,
             clock_id: libc::CLOCK_MONOTONIC,
             wakeup: 1,

@@ -1,0 +1,272 @@
+//! Perf buffers (`BPF_MAP_TYPE_PERF_EVENT_ARRAY`): one ring a CPU, written by `bpf_perf_event_output`.
+//!
+//! Records of different CPUs are put in order by time within one [`PerfBuffer::drain`]; a record that was written while an
+//! earlier drain was at work may still come after a younger one of another CPU.
+//!
+//! Loss: a record that finds its ring full is counted by the kernel, by CPU; the count comes with the next record that
+//! fits, and from 6.0 on also without one.
+//!
+//! The kernel pads a record so that it ends 4 bytes after a multiple of 8: up to 7 bytes more than the program wrote.
+//!
+//! Source: `include/uapi/linux/perf_event.h`, perf_event_open(2).
+
+use crate::error::{Error, Result};
+use crate::sys::mmap::{Mapping, finished_record, page_size};
+use crate::sys::perf::{self, EventAttr};
+use crate::{Map, cpu};
+use skep_abi::MapType;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+
+/// Places in the first page. Source: `struct perf_event_mmap_page`.
+const DATA_HEAD: usize = 1024;
+const DATA_TAIL: usize = 1032;
+/// Types of records.
+const RECORD_LOST: u32 = 2;
+const RECORD_SAMPLE: u32 = 9;
+
+/// How a perf buffer is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PerfBufferOptions {
+    /// Pages of each CPU's ring, made a power of two.
+    pub pages: usize,
+    /// Wake the reader after so many bytes; 0 at each record.
+    pub wakeup_bytes: u32,
+}
+
+impl Default for PerfBufferOptions {
+    /// 64 pages a CPU, and a wake-up at each record.
+    fn default() -> PerfBufferOptions {
+        PerfBufferOptions { pages: 64, wakeup_bytes: 0 }
+    }
+}
+
+/// What came out of a perf buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PerfItem<'a> {
+    /// A record.
+    Record {
+        /// CPU that it was written on.
+        cpu: u32,
+        /// Nanoseconds of CLOCK_MONOTONIC, as `bpf_ktime_get_ns` counts.
+        time_ns: u64,
+        /// Its bytes, padded.
+        data: &'a [u8],
+    },
+    /// Records that found the ring full.
+    Lost {
+        /// CPU that they were written on.
+        cpu: u32,
+        /// How many since the last such item.
+        count: u64,
+    },
+}
+
+/// The ring of one CPU.
+#[derive(Debug)]
+struct Ring {
+    cpu: u32,
+    event: File,
+    memory: Mapping,
+    /// From the records that say so, from the event's own count, and what has been handed over.
+    lost_told: u64,
+    lost_counted: u64,
+    lost_given: u64,
+}
+
+/// A reader of a perf buffer, and the owner of its rings.
+#[derive(Debug)]
+pub struct PerfBuffer {
+    map: Map,
+    options: PerfBufferOptions,
+    rings: Vec<Ring>,
+    page: usize,
+    /// Reused from drain to drain: (time, CPU, where in `bytes`).
+    batch: Vec<(u64, u32, std::ops::Range<usize>)>,
+    bytes: Vec<u8>,
+}
+
+impl PerfBuffer {
+    /// Makes a ring for each CPU that is online and puts it into the map.
+    pub fn new(map: &Map, options: PerfBufferOptions) -> Result<PerfBuffer> {
+        if map.map_type() != Some(MapType::PerfEventArray) {
+            return Err(Error::Invalid {
+                action: "read records of",
+                object: format!("map {}", map.name()),
+                why: "it is no perf event array".into(),
+            });
+        }
+        let pages = options.pages.clamp(1, 1 << 16).next_power_of_two();
+        let mut buffer = PerfBuffer {
+            map: map.try_clone()?,
+            options: PerfBufferOptions { pages, ..options },
+            rings: Vec::new(),
+            page: page_size(),
+            batch: Vec::new(),
+            bytes: Vec::new(),
+        };
+        buffer.follow_cpus()?;
+        Ok(buffer)
+    }
+
+    /// The map's name.
+    pub fn name(&self) -> &str {
+        self.map.name()
+    }
+
+    /// Makes rings for CPUs that have come online since, and gives their number. What they wrote in between is lost, and
+    /// their programs were told so (`ENOENT`).
+    pub fn follow_cpus(&mut self) -> Result<usize> {
+        let mut added = 0;
+        for cpu in cpu::online()? {
+            if cpu >= self.map.max_entries() || self.rings.iter().any(|r| r.cpu == cpu) {
+                continue;
+            }
+            match self.ring(cpu) {
+                Ok(ring) => {
+                    self.map.set_fd(&cpu.to_ne_bytes(), ring.event.as_fd())?;
+                    self.rings.push(ring);
+                    added += 1;
+                }
+                // Went offline again.
+                Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(e) => {
+                    let object = format!("{} on CPU {cpu} ({} pages)", self.map.name(), self.options.pages);
+                    let permission = e.raw_os_error() == Some(libc::EPERM);
+                    let error = Error::kernel("open perf buffer", object, e);
+                    return Err(match permission {
+                        true => error.with_next("it takes CAP_PERFMON; without CAP_IPC_LOCK fewer pages may fit"),
+                        false => error,
+                    });
+                }
+            }
+        }
+        Ok(added)
+    }
+
+    fn ring(&self, cpu: u32) -> std::io::Result<Ring> {
+        let number = i32::try_from(cpu).unwrap_or(i32::MAX);
+        let (attr, plain) = (EventAttr::bpf_output(self.options.wakeup_bytes, true), || {
+            EventAttr::bpf_output(self.options.wakeup_bytes, false)
+        });
+        // Kernels before 6.0 do not count losses in the event.
+        let event = match perf::open(&attr, -1, number) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => perf::open(&plain(), -1, number)?,
+            other => other?,
+        };
+        let memory = Mapping::new(event.as_fd(), 0, self.page * (1 + self.options.pages), true)?;
+        perf::enable(event.as_fd())?;
+        Ok(Ring { cpu, event: File::from(event), memory, lost_told: 0, lost_counted: 0, lost_given: 0 })
+    }
+
+    /// Descriptors that become readable when there are records, one a CPU.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.rings.iter().map(|r| r.event.as_fd())
+    }
+
+    /// Asks the kernel for losses that no record has told of yet; they come with the next drain. Needs 6.0, does nothing
+    /// before.
+    pub fn count_losses(&mut self) {
+        for ring in &mut self.rings {
+            // The value, and the losses where the event was opened with PERF_FORMAT_LOST.
+            let mut words = [0u8; 16];
+            if let Ok(16) = (&ring.event).read(&mut words)
+                && let Some(lost) = words.get(8..).and_then(|b| b.try_into().ok())
+            {
+                ring.lost_counted = u64::from_ne_bytes(lost);
+            }
+        }
+    }
+
+    /// Hands over what is there, in order of time, then losses, and gives the number of records. Does not wait.
+    pub fn drain(&mut self, mut sink: impl FnMut(PerfItem<'_>)) -> usize {
+        self.batch.clear();
+        self.bytes.clear();
+        for ring in &mut self.rings {
+            ring.gather(self.page, &mut self.batch, &mut self.bytes);
+        }
+        self.batch.sort_by_key(|(time, ..)| *time);
+        for (time_ns, cpu, range) in &self.batch {
+            let data = self.bytes.get(range.clone()).unwrap_or(&[]);
+            sink(PerfItem::Record { cpu: *cpu, time_ns: *time_ns, data });
+        }
+        for ring in &mut self.rings {
+            let lost = ring.lost_told.max(ring.lost_counted);
+            if lost > ring.lost_given {
+                sink(PerfItem::Lost { cpu: ring.cpu, count: lost - ring.lost_given });
+                ring.lost_given = lost;
+            }
+        }
+        self.batch.len()
+    }
+}
+
+impl Ring {
+    /// Copies finished records out and gives their room back.
+    fn gather(&mut self, page: usize, batch: &mut Vec<(u64, u32, std::ops::Range<usize>)>, bytes: &mut Vec<u8>) {
+        let size = self.memory.len() - page;
+        let word = |at| self.memory.word(at);
+        let Some(head) = word(DATA_HEAD).map(|w| w.load(Ordering::Acquire)) else { return };
+        let Some(mut tail) = word(DATA_TAIL).map(|w| w.load(Ordering::Relaxed)) else { return };
+        while tail < head {
+            let at = bytes.len();
+            let Some(()) = copy(&self.memory, page, size, tail, 8, bytes) else { break };
+            let header = bytes.split_off(at);
+            let kind = header.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
+            let len = header.get(6..8).and_then(|b| b.try_into().ok()).map_or(0, u16::from_ne_bytes);
+            if u64::from(len) < 8 || u64::from(len) > head - tail {
+                // Not to be understood: give the rest up rather than stand still.
+                tail = head;
+                break;
+            }
+            let body = usize::from(len) - 8;
+            if copy(&self.memory, page, size, tail + 8, body, bytes).is_none() {
+                break;
+            }
+            tail += u64::from(len);
+            let u64_at = |offset: usize| {
+                let slice = bytes.get(at + offset..at + offset + 8)?;
+                Some(u64::from_ne_bytes(slice.try_into().ok()?))
+            };
+            match kind {
+                RECORD_SAMPLE => {
+                    // Time, length of the data, data.
+                    let time = u64_at(0).unwrap_or(0);
+                    let raw = bytes.get(at + 8..at + 12).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
+                    let end = (at + 12 + raw as usize).min(bytes.len());
+                    batch.push((time, self.cpu, (at + 12).min(end)..end));
+                }
+                RECORD_LOST => {
+                    // Id, number.
+                    self.lost_told += u64_at(8).unwrap_or(0);
+                    bytes.truncate(at);
+                }
+                _ => bytes.truncate(at),
+            }
+        }
+        self.memory.store_word(DATA_TAIL, tail);
+    }
+}
+
+/// Appends bytes of the ring that starts behind the first page, around its end where need be.
+fn copy(memory: &Mapping, page: usize, size: usize, position: u64, len: usize, out: &mut Vec<u8>) -> Option<()> {
+    if len > size {
+        return None;
+    }
+    let start = position as usize & (size - 1);
+    let first = len.min(size - start);
+    out.extend_from_slice(finished_record(memory, page + start, first)?);
+    out.extend_from_slice(finished_record(memory, page, len - first)?);
+    Some(())
+}
+
+impl Drop for PerfBuffer {
+    fn drop(&mut self) {
+        // The map may live on: its slots must not keep rings that nobody reads.
+        for ring in &self.rings {
+            drop(self.map.delete(&ring.cpu.to_ne_bytes()));
+        }
+    }
+}

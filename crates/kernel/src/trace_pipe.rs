@@ -1,0 +1,171 @@
+//! What programs print with `bpf_printk`: lines of tracefs' `trace_pipe`.
+//!
+//! ```
+//! use skep_kernel::trace_pipe::{Line, parse};
+//! let line = b"           <...>-123     [001] ...21 55.000001: bpf_trace_printk: hello";
+//! let Line::Print(print) = parse(line) else { panic!() };
+//! assert_eq!((print.pid, print.cpu, print.text.as_str()), (123, 1, "hello"));
+//! ```
+//!
+//! Limits: the kernel has one trace for everybody. A line is seen by one reader alone, and lines of other programs come
+//! along; nothing in them tells whose they are. Lines of other tracers are told apart from prints.
+
+use crate::error::{Errno, Error, Result};
+use crate::mounts::TraceFs;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// Bytes that one [`TracePipe::read`] takes at most, so that a flood of prints does not hold up its caller.
+const LIMIT: usize = 1 << 20;
+
+/// One line of `bpf_printk`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Print {
+    /// Name of the task that ran the program, `<...>` where the kernel has forgotten it.
+    pub task: String,
+    /// Its thread id.
+    pub pid: u32,
+    /// CPU.
+    pub cpu: u32,
+    /// Seconds since boot, by the trace clock.
+    pub time_s: f64,
+    /// The text.
+    pub text: String,
+}
+
+/// A line of the trace.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Line {
+    /// Of `bpf_printk`.
+    Print(Print),
+    /// Events that found the trace buffer full.
+    Lost {
+        /// CPU.
+        cpu: u32,
+        /// How many.
+        count: u64,
+    },
+    /// Of another tracer, or the rest of a print with line ends in it.
+    Other(String),
+}
+
+/// Takes a line (without its end) apart.
+pub fn parse(line: &[u8]) -> Line {
+    let text = String::from_utf8_lossy(line);
+    print(&text).or_else(|| lost(&text)).unwrap_or_else(|| Line::Other(text.into_owned()))
+}
+
+fn print(line: &str) -> Option<Line> {
+    let (before, text) = line.split_once(": bpf_trace_printk: ")?;
+    // TASK-PID [TGID] [CPU] FLAGS TIME, where a task's name may contain anything.
+    let (before, time) = before.trim_end().rsplit_once(' ')?;
+    let open = before.rfind('[')?;
+    let cpu = before.get(open + 1..)?.split(']').next()?.trim();
+    let mut who = before.get(..open)?.trim();
+    // The thread group, where that option is on: "( 123)" or "(-----)".
+    if let Some(rest) = who.strip_suffix(')')
+        && let Some((start, _)) = rest.rsplit_once('(')
+    {
+        who = start.trim_end();
+    }
+    let (task, pid) = who.rsplit_once('-')?;
+    Some(Line::Print(Print {
+        task: task.trim().to_owned(),
+        pid: pid.parse().ok()?,
+        cpu: cpu.parse().ok()?,
+        time_s: time.parse().ok()?,
+        text: text.to_owned(),
+    }))
+}
+
+/// `CPU:1 [LOST 123 EVENTS]`
+fn lost(line: &str) -> Option<Line> {
+    let (cpu, rest) = line.strip_prefix("CPU:")?.split_once(" [LOST ")?;
+    let count = rest.split(' ').next()?;
+    Some(Line::Lost { cpu: cpu.trim().parse().ok()?, count: count.parse().ok()? })
+}
+
+/// An open `trace_pipe`.
+#[derive(Debug)]
+pub struct TracePipe {
+    file: File,
+    /// The start of a line whose end has not come yet.
+    rest: Vec<u8>,
+}
+
+impl TracePipe {
+    /// Opens it. What was printed before and not read by anybody comes first; see [`TracePipe::discard`].
+    pub fn open() -> Result<TracePipe> {
+        let tracefs = TraceFs::shared()?;
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(tracefs.path("trace_pipe")).map_err(
+            |e| {
+                let busy = e.raw_os_error() == Some(libc::EBUSY);
+                let error = Error::file("open", "/sys/kernel/tracing/trace_pipe", e);
+                match busy {
+                    true => error.with_next("another program reads it; end that one"),
+                    false => error,
+                }
+            },
+        )?;
+        Ok(TracePipe { file, rest: Vec::new() })
+    }
+
+    /// Becomes readable when there are lines; newer kernels say so only when half a buffer is full, so it is also to be
+    /// read from time to time.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Throws away what is waiting.
+    pub fn discard(&mut self) -> Result<()> {
+        self.read(|_| {}).map(drop)
+    }
+
+    /// Hands over the lines that are there and gives their number. Does not wait.
+    pub fn read(&mut self, mut sink: impl FnMut(Line)) -> Result<usize> {
+        let mut chunk = vec![0u8; 16 << 10];
+        let (mut count, mut taken) = (0, 0);
+        while taken < LIMIT {
+            let len = match self.file.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(e) => match Errno::of(&e).0 {
+                    libc::EAGAIN | libc::EINTR => break,
+                    _ => return Err(Error::file("read", "/sys/kernel/tracing/trace_pipe", e)),
+                },
+            };
+            taken += len;
+            self.rest.extend_from_slice(chunk.get(..len).unwrap_or(&[]));
+            let Some(end) = self.rest.iter().rposition(|b| *b == b'\n') else { continue };
+            let after = self.rest.split_off(end + 1);
+            for line in self.rest.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+                sink(parse(line));
+                count += 1;
+            }
+            self.rest = after;
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let check = |line: &str, task: &str, pid, cpu, text: &str| match parse(line.as_bytes()) {
+            Line::Print(p) => assert_eq!((p.task.as_str(), p.pid, p.cpu, p.text.as_str()), (task, pid, cpu, text)),
+            other => panic!("{line}: {other:?}"),
+        };
+        check("            bash-99      [003] d..21  9876.543210: bpf_trace_printk: x: y", "bash", 99, 3, "x: y");
+        check("          <idle>-0       [000] d.s2.     1.000000: bpf_trace_printk: ", "<idle>", 0, 0, "");
+        check(" kworker/u8:1-ev-12345   [011] .....     2.5: bpf_trace_printk: a", "kworker/u8:1-ev", 12345, 11, "a");
+        check("   my [odd] task-7 (  77) [001] .....     2.5: bpf_trace_printk: a", "my [odd] task", 7, 1, "a");
+        assert_eq!(parse(b"CPU:1 [LOST 123 EVENTS]"), Line::Lost { cpu: 1, count: 123 });
+        assert_eq!(parse(b"second line"), Line::Other("second line".into()));
+        assert!(matches!(parse(&[0xff, 0, b':', 1]), Line::Other(_)));
+    }
+}
