@@ -1,2 +1,36 @@
-//! Skeleton.
-fn main() {}
+//! The `skep` command: parses arguments, calls, prints. What it prints is documented under docs/.
+
+mod args;
+mod diagnose;
+mod doctor;
+mod dump;
+mod failure;
+mod output;
+mod ps;
+mod run;
+mod signals;
+mod view;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Ps(args) => ps::ps(&args).map(|()| 0),
+        Command::Dump(args) => dump::dump(&args).map(|()| 0),
+        Command::Doctor(args) => doctor::doctor(&args).map(|()| 0),
+        Command::Wait { command } => {
+            eprintln!("error: {:#}", run::child::wait_then_exec(&command));
+            Ok(127)
+        }
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}

@@ -316,6 +316,24 @@ pub enum ExternKind {
     },
 }
 
+impl Hook {
+    /// Whether the program is attached to a cgroup.
+    pub fn wants_cgroup(&self) -> bool {
+        use ProgramType as P;
+        self.attach_type == Some(AttachType::LsmCgroup)
+            || matches!(
+                self.prog_type,
+                P::CgroupSkb
+                    | P::CgroupSock
+                    | P::SockOps
+                    | P::CgroupDevice
+                    | P::CgroupSockAddr
+                    | P::CgroupSysctl
+                    | P::CgroupSockopt
+            )
+    }
+}
+
 impl ObjectSpec {
     /// The map of this name.
     pub fn map(&self, name: &str) -> Option<(MapIdx, &MapSpec)> {

@@ -1,0 +1,217 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// See, steer and guard a Linux machine with eBPF.
+#[derive(Parser, Debug)]
+#[command(name = "skep", version, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Build, load and attach a BPF program, and show what it reports
+    Run(Box<RunArgs>),
+    /// List the programs, maps and links that are loaded on this machine
+    Ps(PsArgs),
+    /// Print what a map holds, decoded by its types
+    Dump(DumpArgs),
+    /// Tell what this machine can run, what is missing and how to get it
+    Doctor(DoctorArgs),
+    /// Waits, stopped, until `skep run` lets it go, then becomes the command
+    #[command(hide = true, name = crate::run::child::WAIT_COMMAND)]
+    Wait {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// How results are written.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// Where programs run.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum EngineChoice {
+    /// The best that this machine offers
+    #[default]
+    Auto,
+    /// The running Linux kernel
+    Kernel,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Where to run the programs
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) engine: EngineChoice,
+
+    /// Stop after this time, such as 10s, 500ms or 2m (default: run until Ctrl-C)
+    #[arg(long, short = 'd', value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Print maps and globals this often; 0 prints them only at the end (default: 1s on a terminal, else 0)
+    #[arg(long, short = 'i', value_name = "TIME", value_parser = duration)]
+    pub(crate) interval: Option<Duration>,
+
+    /// Network interface for XDP, tc and socket filter programs
+    #[arg(long, value_name = "DEV")]
+    pub(crate) iface: Option<String>,
+
+    /// Cgroup (version 2) for cgroup programs, a path
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+
+    /// Watch this process: for uprobes and perf events, and as `target_pid` where the program has such a parameter
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+
+    /// Set a constant of the program (`const volatile` global)
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = name_value)]
+    pub(crate) params: Vec<(String, String)>,
+
+    /// Load only this program of the file (may be repeated); also one in a `?` section
+    #[arg(long = "prog", value_name = "NAME")]
+    pub(crate) programs: Vec<String>,
+
+    /// Decode the records of ring and perf buffers as this type, for one map or for all
+    #[arg(long = "record", value_name = "[MAP=]TYPE")]
+    pub(crate) records: Vec<String>,
+
+    /// How often perf_event programs sample, per second and CPU
+    #[arg(long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) frequency: u64,
+
+    /// What perf_event programs sample: a software or hardware event by its perf name
+    #[arg(long, value_name = "EVENT", default_value = "cpu-clock")]
+    pub(crate) event: String,
+
+    /// Attach tc programs by the classic hook (clsact and cls_bpf) even where the kernel has tcx
+    #[arg(long)]
+    pub(crate) classic_tc: bool,
+
+    /// Text or JSON, one object a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+
+    /// Rows of a table to print; 0 prints all (JSON always has all)
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) top: usize,
+
+    /// Pass this to clang (may be repeated), such as --cflag=-DDEBUG
+    #[arg(long = "cflag", value_name = "FLAG", allow_hyphen_values = true)]
+    pub(crate) cflags: Vec<OsString>,
+
+    /// Print the verifier's whole log when it refuses a program, its statistics when it does not
+    #[arg(long)]
+    pub(crate) log: bool,
+
+    /// Say nothing on stderr but errors and losses
+    #[arg(long, short = 'q')]
+    pub(crate) quiet: bool,
+
+    /// A C source file, or an object that was built from one
+    pub(crate) file: PathBuf,
+
+    /// Run this command, and end with it
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PsArgs {
+    /// Only programs, maps or links
+    #[arg(value_enum)]
+    pub(crate) what: Option<PsWhat>,
+    /// Text or JSON, one object a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// What `skep ps` lists.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PsWhat {
+    /// Programs
+    Programs,
+    /// Maps
+    Maps,
+    /// Links
+    Links,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DumpArgs {
+    /// A map by its id, its name, or the path of its pin
+    pub(crate) map: String,
+    /// Text or JSON, one object a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Rows to print; 0 prints all (JSON always has all)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) top: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Text or JSON, one object a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    // A bare number is seconds, as sleep(1) takes it.
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 10s, 500ms or 2m"))
+}
+
+fn name_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert!(duration("-1").is_err());
+        assert!(duration("soon").is_err());
+    }
+
+    #[test]
+    fn the_command_comes_last() {
+        let cli = Cli::try_parse_from(["skep", "run", "x.c", "--", "ls", "-l", "--iface"]).expect("parses");
+        let Command::Run(args) = cli.command else { panic!("not run") };
+        assert_eq!(args.command, ["ls", "-l", "--iface"]);
+        assert_eq!(args.iface, None);
+    }
+}

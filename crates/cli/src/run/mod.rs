@@ -1,0 +1,155 @@
+//! `skep run`: from a file to what its programs report.
+
+pub(crate) mod child;
+mod source;
+mod stream;
+
+use crate::args::{EngineChoice, RunArgs};
+use crate::diagnose;
+use crate::failure::{Exit, Failure};
+use crate::signals::Stop;
+use child::Held;
+use skep_engine::{AttachOptions, Attached, Choice, LoadOptions, Sampling, Session};
+use skep_object::{InitialValue, MapOrigin, ObjectSpec, ProgramIdx};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Instant;
+use stream::Stream;
+
+/// Name of the parameter that `--pid` and the command behind `--` set where a program has it.
+const TARGET_PID: &str = "target_pid";
+
+/// Runs a file. Gives the exit code: 0, or that of the command behind `--`.
+pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
+    let started = Instant::now();
+    let stop = Stop::listen()?;
+    let mut spec = source::read(args)?;
+    for warning in spec.warnings.iter().filter(|_| !args.quiet) {
+        eprintln!("warning: {}: {warning}", spec.name);
+    }
+    let mut held = match args.command.as_slice() {
+        [] => None,
+        command => Some(Held::start(command).map_err(|error| Failure::new(Exit::Usage, error))?),
+    };
+    let pid = args.pid.or(held.as_ref().map(Held::id));
+    set_params(&mut spec, args, pid)?;
+
+    let engine = skep_engine::pick(match args.engine {
+        EngineChoice::Auto => Choice::Auto,
+        EngineChoice::Kernel => Choice::Kernel,
+    })
+    .map_err(|error| diagnose::failure(&error, args.log))?;
+    let options = LoadOptions { only: args.programs.clone(), log: args.log };
+    let name = spec.name.clone();
+    let mut session = engine.load(spec, &options).map_err(|error| diagnose::failure(&error, args.log))?;
+    if args.log {
+        for program in session.programs() {
+            if let Some(log) = session.log(program) {
+                eprintln!("verifier log of {}:\n{}", session.spec().programs[program.0].name, log.trim_end());
+            }
+        }
+    }
+    let mut stream = Stream::new(args, session.as_ref())?;
+    let attached = attach_all(session.as_mut(), args, pid)?;
+    for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
+        eprintln!("skep: {name}: {note}");
+    }
+    if !args.quiet {
+        let places: Vec<String> = attached.iter().map(|attached| attached.place.clone()).collect();
+        let count = session.programs().len();
+        let programs = if count == 1 { "program" } else { "programs" };
+        eprintln!(
+            "skep: {name}: {count} {programs} in the {}, attached in {:.0?}: {}",
+            engine.name(),
+            started.elapsed(),
+            places.join(", ")
+        );
+    }
+    let outputs = attached.iter().filter_map(|attached| attached.output.as_deref()).collect::<Vec<_>>();
+    for output in &outputs {
+        stream.iterator(output);
+    }
+    // An iterator has said all it will say; with nothing else attached there is nothing to wait for.
+    let only_iterators = !attached.is_empty() && outputs.len() == attached.len();
+    if let Some(held) = &held {
+        held.go()?;
+    }
+    if !only_iterators || held.is_some() {
+        stream
+            .follow(session.as_mut(), &stop, args.duration, &mut || held.as_mut().and_then(Held::ended).is_some())
+            .map_err(|error| diagnose::failure(&error, args.log))?;
+    }
+    stream.finish(session.as_mut()).map_err(|error| diagnose::failure(&error, args.log))?;
+    drop(session);
+    Ok(held.as_mut().and_then(Held::ended).map_or(0, exit_code))
+}
+
+/// The code a shell would show: 128 and the signal's number for a command that a signal ended.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+fn set_params(spec: &mut ObjectSpec, args: &RunArgs, pid: Option<u32>) -> Result<(), Failure> {
+    for (name, value) in &args.params {
+        spec.set_global_text(name, value).map_err(|error| Failure::say(Exit::Usage, format!("--param {name}={value}: {error}")))?;
+    }
+    let explicit = args.params.iter().any(|(name, _)| name == TARGET_PID);
+    let constants = || spec.maps.iter().filter(|map| map.origin == MapOrigin::Rodata);
+    let has_target = constants().flat_map(|map| &map.vars).any(|var| var.name == TARGET_PID);
+    if let (Some(pid), true, false) = (pid, has_target, explicit) {
+        spec.set_global_text(TARGET_PID, &pid.to_string())
+            .map_err(|error| Failure::say(Exit::NotSo, format!("set {TARGET_PID} to {pid}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Attaches every loaded program that is not the target of a tail call; the first failure ends it all.
+fn attach_all(session: &mut dyn Session, args: &RunArgs, pid: Option<u32>) -> Result<Vec<Attached>, Failure> {
+    let options = AttachOptions {
+        interface: args.iface.clone(),
+        cgroup: args.cgroup.clone(),
+        pid,
+        sampling: Some(Sampling { event: args.event.clone(), frequency_hz: args.frequency }),
+        classic_tc: args.classic_tc,
+    };
+    let tail_called: Vec<ProgramIdx> = session
+        .spec()
+        .maps
+        .iter()
+        .flat_map(|map| &map.initial)
+        .filter_map(|slot| match slot.value {
+            InitialValue::Program(program) => Some(program),
+            InitialValue::Map(_) => None,
+        })
+        .collect();
+    let programs = session.programs();
+    let mut attached = Vec::new();
+    for program in programs.into_iter().filter(|program| !tail_called.contains(program)) {
+        let spec = &session.spec().programs[program.0];
+        if spec.hook.wants_cgroup() && options.cgroup.is_none() {
+            // Without one the kernel would take the root: every process of the machine. That is for the person to say.
+            return Err(Failure::say(
+                Exit::Usage,
+                format!(
+                    "attach {} ({}): say which cgroup with --cgroup PATH (the root, for every process: {})",
+                    spec.name,
+                    spec.section,
+                    skep_kernel::mounts::cgroup2_root().unwrap_or_else(|| "/sys/fs/cgroup".into()).display()
+                ),
+            ));
+        }
+        attached.push(session.attach(program, &options).map_err(|error| diagnose::failure(&error, args.log))?);
+    }
+    if attached.is_empty() {
+        let name = &session.spec().name;
+        return Err(Failure::say(
+            Exit::NotSo,
+            format!(
+                "run {name}: it has no program to attach. A program is a function with SEC(\"...\"), such as \
+                 SEC(\"tracepoint/sched/sched_switch\"); one in a SEC(\"?...\") section is loaded only by --prog NAME"
+            ),
+        ));
+    }
+    Ok(attached)
+}

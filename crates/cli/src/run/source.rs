@@ -1,0 +1,66 @@
+//! From the file on the command line to a spec, whatever kind of file it is.
+
+use crate::args::RunArgs;
+use crate::failure::{Exit, Failure};
+use skep_cc::{CcError, Compiler};
+use skep_object::ObjectSpec;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+
+/// Largest object that is read. Objects with all their debug information stay far below.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// First bytes of an ELF file.
+const ELF: &[u8] = b"\x7fELF";
+
+/// Reads or compiles the file.
+pub(crate) fn read(args: &RunArgs) -> Result<ObjectSpec, Failure> {
+    let path = &args.file;
+    let name = path.display().to_string();
+    let is_c = path.extension().is_some_and(|extension| extension == "c");
+    let bytes = if is_c { compile(path, args)? } else { load(path)? };
+    if !bytes.starts_with(ELF) {
+        return Err(Failure::say(
+            Exit::NotSo,
+            format!(
+                "read {name}: it is neither C source (its name does not end in .c) nor an ELF object. Give a .c file, or \
+                 an object that clang -target bpf made of one"
+            ),
+        ));
+    }
+    ObjectSpec::parse(&name, &bytes).map_err(|error| Failure::say(Exit::NotSo, format!("read {name}: {error}")))
+}
+
+fn load(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = path.display();
+    let fail = |error: std::io::Error| Failure::say(Exit::Usage, format!("read {name}: {error}"));
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let about = file.metadata().map_err(fail)?;
+    if about.is_dir() {
+        return Err(Failure::say(Exit::Usage, format!("read {name}: it is a directory; give a .c file or an object")));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let limit = MAX_FILE_BYTES >> 20;
+        return Err(Failure::say(Exit::NotSo, format!("read {name}: larger than {limit} MiB, which no BPF object is")));
+    }
+    Ok(bytes)
+}
+
+fn compile(path: &Path, args: &RunArgs) -> Result<Vec<u8>, Failure> {
+    let mut compiler = Compiler::from_env();
+    compiler.flags.clone_from(&args.cflags);
+    compiler.color = std::io::stderr().is_terminal();
+    let compiled = compiler.compile(path).map_err(|error| {
+        let exit = match &error {
+            CcError::Source { .. } => Exit::Usage,
+            CcError::Refused { .. } => Exit::NotSo,
+            _ => Exit::Unavailable,
+        };
+        Failure::say(exit, error)
+    })?;
+    // clang's warnings as it wrote them, whatever bytes they hold.
+    let _ = std::io::stderr().write_all(&compiled.diagnostics);
+    Ok(compiled.object)
+}

@@ -1,0 +1,313 @@
+//! What a run prints while it goes on: records and bpf_printk lines as they come, maps and globals on each interval and at
+//! the end.
+
+use crate::args::{Format, RunArgs};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::signals::Stop;
+use crate::view::map::{Facts, GlobalsView, MapView};
+use crate::view::records::RecordView;
+use crate::view::table::printable;
+use serde_json::json;
+use skep_btf::{Btf, Kind, TypeId};
+use skep_engine::{Error, Event, Session};
+use skep_object::{MapIdx, MapOrigin, MapSpec, ObjectSpec};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How often signals and the command are looked at while nothing comes in.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Entries of a map that are read for one print. What is beyond is said to be there.
+const MOST_ENTRIES: usize = 100_000;
+
+/// The printing side of a run.
+pub(crate) struct Stream {
+    out: Output,
+    format: Format,
+    interval: Option<Duration>,
+    top: usize,
+    maps: Vec<(MapIdx, MapView)>,
+    globals: Vec<(MapIdx, GlobalsView)>,
+    records: HashMap<MapIdx, RecordView>,
+    /// The last thing printed, so that a heading comes again after something else.
+    last: Last,
+    /// Whether lines have been printed that a redraw would wipe out.
+    streamed: bool,
+    lost: HashMap<MapIdx, u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Nothing,
+    Records(MapIdx),
+    Other,
+}
+
+impl Stream {
+    /// Prepares views for everything the session has.
+    pub(crate) fn new(args: &RunArgs, session: &dyn Session) -> Result<Stream, Failure> {
+        let out = Output::new();
+        let spec = session.spec();
+        let default = if out.is_terminal() && args.format == Format::Text { Some(Duration::from_secs(1)) } else { None };
+        let interval = args.interval.map_or(default, |interval| Some(interval).filter(|i| !i.is_zero()));
+        let mut maps = Vec::new();
+        let mut globals = Vec::new();
+        let mut records = HashMap::new();
+        let wanted = record_types(&args.records, spec)?;
+        for (index, map) in spec.maps.iter().enumerate() {
+            let index = MapIdx(index);
+            match map.origin {
+                MapOrigin::Rodata | MapOrigin::Kconfig => {}
+                MapOrigin::Data | MapOrigin::Bss => {
+                    let view = GlobalsView::new(spec.btf.as_ref(), &map.vars);
+                    if !view.is_empty() && session.is_readable(index) {
+                        globals.push((index, view));
+                    }
+                }
+                MapOrigin::Declared | MapOrigin::Legacy if is_buffer(map) => {
+                    let ty = wanted.get(&index).copied().or(map.record_type).or(map.value_type);
+                    records.insert(index, RecordView::new(&map.name, spec.btf.as_ref(), ty));
+                }
+                MapOrigin::Declared | MapOrigin::Legacy if is_hidden(map, spec) => {}
+                MapOrigin::Declared | MapOrigin::Legacy if session.is_readable(index) => {
+                    maps.push((index, MapView::new(&facts(map, spec.btf.as_ref()))));
+                }
+                MapOrigin::Declared | MapOrigin::Legacy => {}
+            }
+        }
+        let format = args.format;
+        Ok(Stream {
+            out,
+            format,
+            interval,
+            top: args.top,
+            maps,
+            globals,
+            records,
+            last: Last::Nothing,
+            streamed: false,
+            lost: HashMap::new(),
+        })
+    }
+
+    /// What an iterator program printed, as it is.
+    pub(crate) fn iterator(&mut self, output: &[u8]) {
+        let text = String::from_utf8_lossy(output);
+        match self.format {
+            // The program's own text: its line breaks and tabs stay, other control characters are shown.
+            Format::Text => {
+                for line in text.lines() {
+                    let line: Vec<String> = line.split('\t').map(|part| printable(part.to_owned())).collect();
+                    self.out.text(&line.join("\t"));
+                    self.out.text("\n");
+                }
+            }
+            Format::Json => {
+                for line in text.lines() {
+                    self.out.json(&json!({"type": "iter", "text": line}));
+                }
+            }
+        }
+        self.out.flush();
+        self.streamed = true;
+    }
+
+    /// Prints until the time is up, somebody asks for the end, the command ends, or nobody reads any more.
+    pub(crate) fn follow(
+        &mut self,
+        session: &mut dyn Session,
+        stop: &Stop,
+        duration: Option<Duration>,
+        command_ended: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let started = Instant::now();
+        let mut next_print = self.interval.map(|interval| started + interval);
+        loop {
+            let now = Instant::now();
+            let left = duration.map(|duration| duration.saturating_sub(now - started));
+            if stop.asked() || command_ended() || self.out.is_closed() || left == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            let to_print = next_print.map(|at| at.saturating_duration_since(now));
+            let wait = [Some(LOOK_EVERY), left, to_print].into_iter().flatten().min().unwrap_or(LOOK_EVERY);
+            self.poll(session, wait)?;
+            if let (Some(at), Some(interval)) = (next_print, self.interval)
+                && Instant::now() >= at
+            {
+                // A machine that is too slow skips prints, it does not pile them up.
+                next_print = Some((at + interval).max(Instant::now()));
+                self.snapshot(session, false)?;
+            }
+        }
+    }
+
+    /// Takes what is still in the buffers, and prints maps, globals and losses a last time.
+    pub(crate) fn finish(&mut self, session: &mut dyn Session) -> Result<(), Error> {
+        // What was written before the end, but no longer than a moment: the programs are still attached.
+        let deadline = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < deadline && self.poll(session, Duration::ZERO)? > 0 {}
+        self.snapshot(session, true)?;
+        let spec = session.spec();
+        let mut lost: Vec<_> = self.lost.iter().collect();
+        lost.sort();
+        for (map, count) in lost {
+            eprintln!(
+                "skep: {count} records of {} were lost: the buffer was full. A larger max_entries, or fewer records, helps",
+                spec.maps[map.0].name
+            );
+        }
+        self.out.flush();
+        Ok(())
+    }
+
+    fn poll(&mut self, session: &mut dyn Session, wait: Duration) -> Result<usize, Error> {
+        let Stream { out, format, records, last, streamed, lost, .. } = self;
+        let time = time_of_day();
+        let count = session.poll(wait, &mut |event| {
+            *streamed = true;
+            match event {
+                Event::Record { map, cpu, data } => {
+                    let Some(view) = records.get_mut(&map) else { return };
+                    match format {
+                        Format::Text => {
+                            out.text(&view.text(&time_of_day(), data, *last != Last::Records(map)));
+                        }
+                        Format::Json => out.json(&view.json(data, cpu)),
+                    }
+                    *last = Last::Records(map);
+                }
+                Event::Lost { map, count } => {
+                    let total = lost.entry(map).or_default();
+                    *total = total.saturating_add(count);
+                    if *format == Format::Json {
+                        out.json(&json!({"type": "lost", "map": map.0, "count": count}));
+                    } else {
+                        out.text(&format!("{time} {count} records lost\n"));
+                    }
+                    *last = Last::Other;
+                }
+                Event::Print { task, pid, cpu, text } => {
+                    match format {
+                        Format::Text => {
+                            let line = format!("{} {task}-{pid} [{cpu:03}] {text}", time_of_day());
+                            out.text(&printable(line));
+                            out.text("\n");
+                        }
+                        Format::Json => out.json(
+                            &json!({"type": "printk", "task": task, "pid": pid, "cpu": cpu, "text": text}),
+                        ),
+                    }
+                    *last = Last::Other;
+                }
+            }
+        })?;
+        if count > 0 {
+            self.out.flush();
+        }
+        Ok(count)
+    }
+
+    /// Prints maps and globals as they are now.
+    fn snapshot(&mut self, session: &dyn Session, last: bool) -> Result<(), Error> {
+        let mut text = String::new();
+        let mut objects = Vec::new();
+        let mut add = |format: Format, part: &dyn Fn() -> String, lines: &dyn Fn() -> Vec<serde_json::Value>| match format {
+            Format::Text => {
+                let part = part();
+                if !part.is_empty() {
+                    if !text.is_empty() {
+                        text.push('\n');
+                    }
+                    text.push_str(&part);
+                }
+            }
+            Format::Json => objects.extend(lines()),
+        };
+        for (map, view) in &self.maps {
+            let contents = session.read_map(*map, MOST_ENTRIES)?;
+            add(self.format, &|| view.text(&contents, self.top), &|| view.json(&contents));
+        }
+        for (map, view) in &self.globals {
+            let contents = session.read_map(*map, 1)?;
+            let data = contents.entries.first().and_then(|entry| entry.values.first()).cloned().unwrap_or_default();
+            add(self.format, &|| view.text(&data), &|| view.json(&data));
+        }
+        match self.format {
+            Format::Text if !text.is_empty() => {
+                if self.streamed || !self.out.is_terminal() {
+                    // Lines that came before stay; the tables go below them under the time.
+                    if !last || self.interval.is_some() {
+                        self.out.text(&format!("--- {} ---\n", time_of_day()));
+                    }
+                } else {
+                    self.out.redraw();
+                }
+                self.out.text(&text);
+                self.last = Last::Other;
+            }
+            Format::Text => {}
+            Format::Json => {
+                for mut object in objects {
+                    object["final"] = json!(last);
+                    self.out.json(&object);
+                }
+            }
+        }
+        self.out.flush();
+        Ok(())
+    }
+}
+
+fn is_buffer(map: &MapSpec) -> bool {
+    use skep_abi::MapType;
+    matches!(map.map_type, MapType::Ringbuf | MapType::PerfEventArray)
+}
+
+/// The convention of `skep.h`: SKEP_HIDE leaves a variable of this name.
+fn is_hidden(map: &MapSpec, spec: &ObjectSpec) -> bool {
+    let name = format!("skep_hide__{}", map.name);
+    spec.btf.as_ref().is_some_and(|btf| btf.find(&name, Kind::Var).is_some())
+}
+
+fn facts<'a>(map: &'a MapSpec, btf: Option<&'a Btf>) -> Facts<'a> {
+    Facts {
+        name: &map.name,
+        map_type: map.map_type,
+        key_size: map.key_size,
+        value_size: map.value_size,
+        max_entries: map.max_entries,
+        btf,
+        key_type: map.key_type,
+        value_type: map.value_type,
+    }
+}
+
+/// The types that `--record` names, by buffer.
+fn record_types(options: &[String], spec: &ObjectSpec) -> Result<HashMap<MapIdx, TypeId>, Failure> {
+    let mut types = HashMap::new();
+    for option in options {
+        let usage = |text: String| Failure::say(Exit::Usage, format!("--record {option}: {text}"));
+        let (map, name) = match option.split_once('=') {
+            Some((map, name)) => (Some(map), name),
+            None => (None, option.as_str()),
+        };
+        let btf = spec.btf.as_ref().ok_or_else(|| usage("the file has no BTF; compile it with -g".to_owned()))?;
+        let bare = name.trim_start_matches("struct ").trim_start_matches("union ").trim();
+        let ty = [Kind::Struct, Kind::Typedef, Kind::Union, Kind::Enum, Kind::Int]
+            .into_iter()
+            .find_map(|kind| btf.find(bare, kind))
+            .ok_or_else(|| usage(format!("the file's BTF has no type `{bare}`")))?;
+        let buffers = spec.maps.iter().enumerate().filter(|(_, m)| is_buffer(m) && map.is_none_or(|name| name == m.name));
+        let before = types.len();
+        types.extend(buffers.map(|(index, _)| (MapIdx(index), ty)));
+        if types.len() == before && map.is_some() {
+            return Err(usage(format!("the file has no ring or perf buffer `{}`", map.unwrap_or_default())));
+        }
+    }
+    Ok(types)
+}
+
+fn time_of_day() -> String {
+    jiff::Zoned::now().strftime("%H:%M:%S%.3f").to_string()
+}

@@ -1,0 +1,31 @@
+//! SIGINT, SIGTERM and SIGHUP end a run in order: everything is printed and detached.
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Whether somebody asked for the end.
+#[derive(Clone)]
+pub(crate) struct Stop(Arc<AtomicUsize>);
+
+impl Stop {
+    /// Listens from here on. A second signal ends the process at once: nothing stays attached then either, since links
+    /// live no longer than their owner.
+    pub(crate) fn listen() -> Result<Stop> {
+        let signal = Arc::new(AtomicUsize::new(0));
+        for number in [SIGINT, SIGTERM, SIGHUP] {
+            let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            signal_hook::flag::register_conditional_default(number, Arc::clone(&seen)).context("listen for signals")?;
+            signal_hook::flag::register(number, seen).context("listen for signals")?;
+            let value = usize::try_from(number).unwrap_or(usize::MAX);
+            signal_hook::flag::register_usize(number, Arc::clone(&signal), value).context("listen for signals")?;
+        }
+        Ok(Stop(signal))
+    }
+
+    /// Whether one has come.
+    pub(crate) fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+}
