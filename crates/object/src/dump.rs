@@ -213,7 +213,12 @@ impl Annotate for Names<'_> {
             self.program.funcs.iter().filter(|func| func.start == at).map(|func| format!("{}:", func.name)).collect();
         let btf = self.spec.btf.as_ref();
         let first = self.program.lines.partition_point(|line| line.insn < at);
-        for line in self.program.lines.iter().skip(first).take_while(|line| line.insn == at) {
+        for (i, line) in self.program.lines.iter().enumerate().skip(first).take_while(|(_, line)| line.insn == at) {
+            // Several columns of one line, one behind the other, are one line.
+            let before = i.checked_sub(1).and_then(|i| self.program.lines.get(i));
+            if before.is_some_and(|b| (b.line, b.text_off) == (line.line, line.text_off)) && lines.is_empty() {
+                continue;
+            }
             let text = btf.and_then(|btf| btf.string(line.text_off).ok()).unwrap_or("").trim();
             lines.push(format!("{} {text}", line.line));
         }

@@ -127,7 +127,9 @@ fn read_btf_maps(elf: &Elf<'_>, section: usize, btf: &Btf, maps: &mut Vec<Declar
             (None, _) => return Err(error("it has type information but no symbol".to_owned())),
         };
         let (spec, values) = Definition { btf, error: &error }.read(name, target, false)?;
-        let size = btf.size_of(target).map_err(|e| error(e.to_string()))?;
+        // The slots of `values` stand behind the struct proper, as the open end of an array does.
+        let whole = symbol.map_or(u64::from(var.size), |(_, s)| s.size.max(u64::from(var.size)));
+        let size = btf.size_of(target).map_err(|e| error(e.to_string()))?.max(whole);
         let end = elf.sections.get(section).map_or(0, |s| s.size);
         if offset.checked_add(size).is_none_or(|to| to > end) {
             return Err(error(format!("its {size} bytes at offset {offset} reach past the section's end at {end}")));

@@ -5,24 +5,27 @@ const MAX_LEN: usize = 80;
 /// At most this many are shown.
 const MAX_SHOWN: usize = 3;
 
-/// The known names nearest to `name`, best first: those with less than about a third of their characters changed, then
-/// those that hold the name or are held by it.
+/// The known names nearest to `name`, best first: those with less than about a third of their characters changed; if
+/// there are none, those that hold the name or start it.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     if name.is_empty() || name.len() > MAX_LEN {
         return Vec::new();
     }
     let bound = (name.chars().count() / 3).max(1);
-    let mut found: Vec<(usize, &str)> = known
-        .into_iter()
-        .filter(|candidate| !candidate.is_empty() && candidate.len() <= MAX_LEN && *candidate != name)
-        .filter_map(|candidate| {
-            let changes = distance(name, candidate);
-            let contained = name.len() >= 3
-                && candidate.len() >= 3
-                && (candidate.contains(name) || name.starts_with(candidate));
-            (changes <= bound || contained).then_some((changes, candidate))
-        })
-        .collect();
+    let mut close: Vec<(usize, &str)> = Vec::new();
+    let mut alike: Vec<(usize, &str)> = Vec::new();
+    for candidate in known {
+        if candidate.is_empty() || candidate.len() > MAX_LEN || candidate == name {
+            continue;
+        }
+        let changes = distance(name, candidate);
+        if changes <= bound {
+            close.push((changes, candidate));
+        } else if name.len() >= 3 && candidate.len() >= 3 && (candidate.contains(name) || name.starts_with(candidate)) {
+            alike.push((changes, candidate));
+        }
+    }
+    let mut found = if close.is_empty() { alike } else { close };
     found.sort_unstable();
     found.dedup();
     found.into_iter().take(MAX_SHOWN).map(|(_, candidate)| candidate).collect()
@@ -61,7 +64,8 @@ mod tests {
     #[test]
     fn finds_typing_mistakes_and_nothing_far_away() {
         assert_eq!(nearest("kprob", ["kprobe", "xdp"]), ["kprobe"]);
-        assert_eq!(nearest("min_n", ["min_ns", "max_ns", "pid"]), ["min_ns", "max_ns"][..1].to_vec());
+        assert_eq!(nearest("min_n", ["min_ns", "max_ns", "pid"]), ["min_ns"]);
+        assert_eq!(nearest("target", ["target_pid", "max_ns"]), ["target_pid"]);
         assert_eq!(nearest("zzz", ["kprobe", "xdp"]), Vec::<&str>::new());
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);

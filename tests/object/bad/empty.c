@@ -1,0 +1,2 @@
+/* Nothing in it. */
+char LICENSE[] __attribute__((section("license"))) = "GPL";

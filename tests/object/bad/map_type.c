@@ -1,0 +1,4 @@
+/* A type that no kernel has. */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, 999); __uint(max_entries, 1); __type(key, int); __type(value, int); } m SEC(".maps");
