@@ -81,13 +81,13 @@ fn answer(text: &str) -> Option<String> {
                     Ok(format!("{ty} at bit {}, width {}, access 0{access}", found.bit_offset, found.member.bit_size))
                 })
             }
-            "type" => find(&btf, rest).and_then(|id| {
+            "type" => find(&btf, rest).map(|id| {
                 let ty = match btf.get(id) {
                     Ok(skep_btf::Type::Var { target, .. }) => target,
                     _ => id,
                 };
                 let size = btf.size_of(ty).map_or_else(|e| e.to_string(), |size| format!("{size} bytes"));
-                Ok(format!("{}, {size}", btf.type_name(ty)))
+                format!("{}, {size}", btf.type_name(ty))
             }),
             other => panic!("{other} is not a question that a case can ask"),
         };

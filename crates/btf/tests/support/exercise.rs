@@ -57,18 +57,17 @@ fn opened(btf: &Btf) {
     let variable = |name: &str| Variable { name: name.to_owned(), offset: 4, hidden: true };
     let section =
         |name: &str| DataSection { name: name.to_owned(), size: 64, variables: vec![variable("a"), variable("x")] };
-    for bytes in [
+    let written = [
         load::sanitize(btf, Features::NONE),
         load::sanitize(btf, Features::ALL),
         load::complete(btf, &[section(".data"), section(".bss"), section(".kconfig")]),
         Builder::from_btf(btf).and_then(|b| b.build()),
-    ] {
-        if let Ok(bytes) = bytes {
-            let again = match btf.base() {
-                None => Btf::parse(bytes),
-                Some(base) => Btf::parse_split(bytes, base),
-            };
-            again.expect("what was written can be opened");
-        }
+    ];
+    for bytes in written.into_iter().flatten() {
+        let again = match btf.base() {
+            None => Btf::parse(bytes),
+            Some(base) => Btf::parse_split(bytes, base),
+        };
+        again.expect("what was written can be opened");
     }
 }
