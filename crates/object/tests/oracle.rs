@@ -146,6 +146,14 @@ fn core_relocation_agrees_with_libbpf() {
         let out = Command::new("bpftool").args(["-d", "prog", "loadall"]).arg(&path).arg(&pins).output();
         let out = out.expect("run bpftool");
         let log = String::from_utf8_lossy(&out.stderr);
+        // Known: a section that is newer than the installed libbpf (tcx came with 1.3) stops it before it relocates.
+        const NEWER: [&str; 4] = ["tcx/", "netkit/", "tc/", "uprobe.multi"];
+        let guess = "failed to guess program type from ELF section '";
+        if let Some(section) = log.split_once(guess).and_then(|(_, rest)| rest.split_once('\'')).map(|(s, _)| s) {
+            assert!(NEWER.iter().any(|newer| section.starts_with(newer)), "{name}: libbpf does not know {section}");
+            println!("{name}: not compared, the installed libbpf does not know section {section}");
+            continue;
+        }
         let theirs = parse_libbpf(&log);
         let ours = ours(&name, &object, &target);
         // Functions that no program reaches are relocated by libbpf and not linked here.
