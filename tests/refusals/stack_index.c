@@ -17,6 +17,6 @@ char LICENSE[] SEC("license") = "GPL";
 program: scatter
 reason:  invalid unbounded variable-offset write to stack R2
 line:    10: room[ctx->rx_queue_index] = 1;
-title:   none
-fix:     none
+title:   an array on the stack is indexed by a value that is not bounded
+fix:     bound the index right before the use, or keep the array in a map
 */

@@ -294,9 +294,17 @@ fn near_names(near: &[String]) -> String {
 /// The up to `limit` names most like `name`, best first; only those that are close enough to be a slip of the pen or
 /// that contain it.
 pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>, limit: usize) -> Vec<String> {
+    let score = |known: &str| {
+        let alike = strsim::jaro_winkler(name, known);
+        match strsim::osa_distance(name, known) {
+            1 => alike.max(0.95),
+            _ if known.contains(name) => alike + 0.15,
+            _ => alike,
+        }
+    };
     let mut found: Vec<(f64, &str)> = known
         .filter(|k| k.len().abs_diff(name.len()) <= 8 && *k != name)
-        .map(|k| (strsim::jaro_winkler(name, k) + if k.contains(name) { 0.1 } else { 0.0 }, k))
+        .map(|k| (score(k), k))
         .filter(|(score, _)| *score > 0.88)
         .collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));

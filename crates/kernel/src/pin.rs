@@ -1,7 +1,7 @@
 //! Pins: paths in a BPF file system that hold an object.
 //!
 //! A path must lie in a mounted bpffs; the parent directories below the mount are made. Where `/sys/fs/bpf` is not
-//! mounted yet, it is mounted by the mounts module first.
+//! mounted yet, it is mounted first, see [`crate::mounts::mount_bpffs`].
 
 use crate::error::{Errno, Error, Result};
 use crate::sys::{self, obj};
@@ -47,16 +47,12 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path, what: impl Fn() -> String) ->
 fn prepare(path: &Path) -> Result<PathBuf> {
     let parent = path.parent().map(Path::to_path_buf).unwrap_or_default();
     if path.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
-        mount_bpffs()?;
+        crate::mounts::mount_bpffs()?;
     }
     if !parent.exists() {
         std::fs::create_dir_all(&parent).map_err(|e| Error::file("make directory", &parent, e))?;
     }
     Ok(parent)
-}
-
-fn mount_bpffs() -> Result<()> {
-    Ok(())
 }
 
 /// Whether a path lies in a BPF file system.

@@ -57,36 +57,43 @@ pub fn needed(prog_type: Option<ProgramType>) -> &'static [&'static str] {
 
 /// What is missing and how to get it, after an `EPERM`.
 pub fn diagnose(wanted: &[&str]) -> (String, String) {
+    cause(wanted).unwrap_or_else(|| {
+        (
+            "the kernel refused although the capabilities are there".into(),
+            "look for a security module that forbids it (dmesg, audit log)".into(),
+        )
+    })
+}
+
+/// [`diagnose`], with `None` when this process has every right that it could have.
+pub(crate) fn cause(wanted: &[&str]) -> Option<(String, String)> {
     let missing = Capabilities::current().missing(wanted);
     if !missing.is_empty() {
         let list = missing.join(" and ");
         let remedy = format!("run as root (sudo), or give the process {list}");
-        return (format!("this process has no {list}"), remedy);
+        return Some((format!("this process has no {list}"), remedy));
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    if lockdown.contains("[confidentiality]") {
-        return (
-            "the kernel is locked down (confidentiality), which forbids reading kernel memory".into(),
-            "boot without lockdown=confidentiality (it comes with Secure Boot on some systems)".into(),
-        );
-    }
-    if in_user_namespace() {
-        return (
-            "this is a user namespace, whose root has no rights over the whole machine".into(),
-            "run in the first user namespace: outside of the container, or in a privileged one".into(),
-        );
-    }
-    if field(&status, "Seccomp:") == Some("2") {
-        return (
-            "a seccomp filter (a container's or a service's) forbids bpf(2)".into(),
-            "run outside of the container, or allow bpf and perf_event_open in its seccomp profile".into(),
-        );
-    }
-    (
-        "the kernel refused although the capabilities are there".into(),
-        "look for a security module (dmesg, audit log)".into(),
-    )
+    let (why, remedy) = if lockdown.contains("[confidentiality]") {
+        (
+            "the kernel is locked down (confidentiality), which forbids reading kernel memory",
+            "boot without lockdown=confidentiality (it comes with Secure Boot on some systems)",
+        )
+    } else if in_user_namespace() {
+        (
+            "this is a user namespace, whose root has no rights over the whole machine",
+            "run in the first user namespace: outside of the container, or in a privileged one",
+        )
+    } else if field(&status, "Seccomp:") == Some("2") {
+        (
+            "a seccomp filter (a container's or a service's) stands between",
+            "run outside of the container, or allow bpf and perf_event_open in its seccomp profile",
+        )
+    } else {
+        return None;
+    };
+    Some((why.into(), remedy.into()))
 }
 
 fn in_user_namespace() -> bool {

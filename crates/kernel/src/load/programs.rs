@@ -10,7 +10,7 @@ use crate::program::{LineRecord, LoadRefused, ProgramParams, flags};
 use crate::{BtfObject, Map, Program, features, privilege};
 use skep_abi::ProgramType;
 use skep_isa::{InsnIdx, Raw};
-use skep_object::{ObjectSpec, ProgramSpec, RelocKind};
+use skep_object::{ObjectSpec, ProgramSpec, RelocKind, Target};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// What a wide load or a call loads. Source: `BPF_PSEUDO_*` in `include/uapi/linux/bpf.h`.
@@ -218,7 +218,17 @@ fn explain(
     let LoadRefused { errno, log, .. } = refused;
     let verified = log.lines().any(|l| l.starts_with("processed "));
     if !verified && matches!(errno.0, libc::EPERM | libc::EACCES) && log.trim().is_empty() {
-        let (missing, remedy) = privilege::diagnose(privilege::needed(Some(program.hook.prog_type)));
+        let needed = privilege::needed(Some(program.hook.prog_type));
+        if privilege::cause(needed).is_none() && uses_trampoline(program) {
+            return LoadError::Unsupported {
+                what,
+                why: "this kernel lets nobody load programs of this kind, not even root with every capability (a hardened \
+                      kernel without BPF trampolines)"
+                    .into(),
+                remedy: "use a tracepoint, tp_btf or raw tracepoint program, or another kernel".into(),
+            };
+        }
+        let (missing, remedy) = privilege::diagnose(needed);
         return LoadError::Permission { object: what, missing, remedy };
     }
     if !verified && (log.trim().is_empty() || errno == Errno::ENOTSUPP) {
@@ -247,6 +257,15 @@ fn explain(
         }
     }
     LoadError::Program(Box::new(refusal))
+}
+
+/// Whether the kernel rewrites the start of a function to call the program.
+fn uses_trampoline(program: &ProgramSpec) -> bool {
+    match program.hook.prog_type {
+        ProgramType::Lsm | ProgramType::Ext | ProgramType::StructOps => true,
+        ProgramType::Tracing => matches!(program.hook.target, Target::BtfFunc(_)),
+        _ => false,
+    }
 }
 
 /// Whether it is this kernel that can't, by asking for the least program of the same type.

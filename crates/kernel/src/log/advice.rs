@@ -136,7 +136,7 @@ const TABLE: &[Row] = &[
      "the stack is written outside of the function's frame",
      "an array index is out of bounds, or the frame has more than 512 bytes",
      "bound the index; move large arrays into a per-CPU array map"),
-    (&["invalid variable-offset", "stack"],
+    (&["variable-offset", "stack"],
      "an array on the stack is indexed by a value that is not bounded",
      "the verifier must know which bytes are touched",
      "bound the index right before the use, or keep the array in a map"),

@@ -237,3 +237,33 @@ pub(crate) fn btf_load(btf: &[u8], log: Option<&mut [u8]>) -> io::Result<OwnedFd
     // SAFETY: the BTF is live and as long as said, and only read; the log buffer is live, exclusive, as long as said.
     unsafe { bpf_fd(Command::BtfLoad, &mut attr) }
 }
+
+/// Bytes of `struct bpf_link_info` that are read; kernels that know fewer take zeros behind.
+pub(crate) const LINK_INFO: usize = 96;
+
+/// A text within `bpf_link_info`: where its address and its length stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkText {
+    pub(crate) address_at: usize,
+    pub(crate) len_at: usize,
+}
+
+/// `bpf_link_info`, with one of its texts where the link's type has such. Which, the caller knows from a first call
+/// without.
+pub(crate) fn link_info(fd: BorrowedFd<'_>, text: Option<LinkText>) -> io::Result<([u8; LINK_INFO], Vec<u8>)> {
+    if super::fd_kind(fd) != Some(Kind::Link) {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    let mut bytes = [0u8; LINK_INFO];
+    // A path has at most 4096 bytes.
+    let mut room = vec![0u8; 4096];
+    if let Some(LinkText { address_at, len_at }) = text {
+        put(&mut bytes, address_at, &(room.as_mut_ptr() as u64).to_ne_bytes())?;
+        put(&mut bytes, len_at, &(room.len() as u32).to_ne_bytes())?;
+    }
+    // SAFETY: the descriptor is a link's (asked above); at most one address is set, it points to live room whose length
+    // stands in the field for it. Whatever the link's type makes of these two fields, it writes at most that many bytes
+    // there: the types that see a count of 8-byte elements in it are never asked with a text.
+    unsafe { info(fd, &mut bytes)? };
+    Ok((bytes, room))
+}

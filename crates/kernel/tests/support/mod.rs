@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Whether the test may go on: what it does takes root. Says so when not.
-pub fn root(test: &str) -> bool {
+pub(crate) fn root(test: &str) -> bool {
     let root = skep_kernel::privilege::Capabilities::current().has("CAP_SYS_ADMIN");
     if !root {
         eprintln!("{test}: needs root, not run");
@@ -14,7 +14,7 @@ pub fn root(test: &str) -> bool {
 }
 
 /// The folder of the text cases.
-pub fn cases(area: &str) -> PathBuf {
+pub(crate) fn cases(area: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").join(area)
 }
 
@@ -33,7 +33,7 @@ fn clang() -> PathBuf {
 }
 
 /// Compiles C to a BPF object.
-pub fn compile(source: &Path) -> Vec<u8> {
+pub(crate) fn compile(source: &Path) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let object = dir.path().join("out.o");
     let status = Command::new(clang())
@@ -48,7 +48,7 @@ pub fn compile(source: &Path) -> Vec<u8> {
 }
 
 /// Compiles C given as text, with the usual headers in front.
-pub fn compile_text(text: &str) -> Vec<u8> {
+pub(crate) fn compile_text(text: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let source = dir.path().join("case.bpf.c");
     let text = format!(
@@ -59,6 +59,6 @@ pub fn compile_text(text: &str) -> Vec<u8> {
 }
 
 /// [`compile_text`], read.
-pub fn spec(text: &str) -> skep_object::ObjectSpec {
+pub(crate) fn spec(text: &str) -> skep_object::ObjectSpec {
     skep_object::ObjectSpec::parse("case", &compile_text(text)).expect("an object")
 }
