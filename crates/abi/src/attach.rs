@@ -165,6 +165,9 @@ pub static PLACES: &[AttachFacts] = &[
     at(A::TraceKprobeSession, P::Kprobe, T::KernelFunctions, Some(L::KprobeMulti), false),
     at(A::TraceUprobeSession, P::Kprobe, T::FileOffsets, Some(L::UprobeMulti), false),
     by_btf(A::TraceFsession, P::Tracing, L::Tracing),
+    by_btf(A::TraceFentryMulti, P::Tracing, L::TracingMulti),
+    by_btf(A::TraceFexitMulti, P::Tracing, L::TracingMulti),
+    by_btf(A::TraceFsessionMulti, P::Tracing, L::TracingMulti),
 ];
 
 #[cfg(test)]

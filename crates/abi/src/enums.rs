@@ -256,6 +256,9 @@ kernel_enum! {
         TraceKprobeSession = 56, "BPF_TRACE_KPROBE_SESSION", "trace_kprobe_session", since (6, 10);
         TraceUprobeSession = 57, "BPF_TRACE_UPROBE_SESSION", "trace_uprobe_session", since (6, 13);
         TraceFsession = 58, "BPF_TRACE_FSESSION", "trace_fsession", since (7, 0);
+        TraceFentryMulti = 59, "BPF_TRACE_FENTRY_MULTI", "trace_fentry_multi", since (7, 2);
+        TraceFexitMulti = 60, "BPF_TRACE_FEXIT_MULTI", "trace_fexit_multi", since (7, 2);
+        TraceFsessionMulti = 61, "BPF_TRACE_FSESSION_MULTI", "trace_fsession_multi", since (7, 2);
     }
 }
 
@@ -297,6 +300,7 @@ kernel_enum! {
         CgrpStorage = 32, "BPF_MAP_TYPE_CGRP_STORAGE", "cgrp_storage", since (6, 2);
         Arena = 33, "BPF_MAP_TYPE_ARENA", "arena", since (6, 9);
         InsnArray = 34, "BPF_MAP_TYPE_INSN_ARRAY", "insn_array", since (6, 19);
+        Rhash = 35, "BPF_MAP_TYPE_RHASH", "rhash", since (7, 2);
     }
 }
 
@@ -318,6 +322,7 @@ kernel_enum! {
         UprobeMulti = 12, "BPF_LINK_TYPE_UPROBE_MULTI", "uprobe_multi", since (6, 6);
         Netkit = 13, "BPF_LINK_TYPE_NETKIT", "netkit", since (6, 7);
         Sockmap = 14, "BPF_LINK_TYPE_SOCKMAP", "sockmap", since (6, 10);
+        TracingMulti = 15, "BPF_LINK_TYPE_TRACING_MULTI", "tracing_multi", since (7, 2);
     }
 }
 

@@ -484,6 +484,14 @@ pub static MAPS: &[MapFacts] = &[
         capability: Capability::Bpf,
         ..like(MapType::InsnArray)
     },
+    // A hash that grows; found by attempt on 7.2.
+    MapFacts {
+        flags: NO_PREALLOC | NUMA_NODE | ACCESS,
+        required_flags: NO_PREALLOC,
+        kptr: false,
+        capability: Capability::Bpf,
+        ..hash(MapType::Rhash)
+    },
 ];
 
 #[cfg(test)]

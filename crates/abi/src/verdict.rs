@@ -184,7 +184,7 @@ pub fn allowed(program: ProgramType, attach: Option<AttachType>) -> Option<Range
         ) => Some(0..=1),
         (ProgramType::Lsm, Some(A::LsmCgroup)) => Some(0..=1),
         (ProgramType::RawTracepoint, _) => None,
-        (ProgramType::Tracing, Some(A::TraceFentry | A::TraceFexit | A::TraceFsession)) => Some(0..=0),
+        (ProgramType::Tracing, Some(A::TraceFentry | A::TraceFexit)) => Some(0..=0),
         (ProgramType::Tracing, Some(A::TraceIter)) => Some(0..=1),
         (ProgramType::Kprobe, Some(A::TraceKprobeSession | A::TraceUprobeSession)) => Some(0..=1),
         _ => None,

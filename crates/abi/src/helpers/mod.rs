@@ -9,7 +9,7 @@
 //!
 //! The list ends with 211: since 6.2 the kernel adds kernel functions (kfuncs) instead, which are found by BTF.
 //!
-//! Limits. Which program types may call a helper is exact for 6.1, 6.12 and 6.18; between these the earlier answer
+//! Limits. Which program types may call a helper is exact for 6.1, 6.12, 6.18 and 7.2; between these the earlier answer
 //! stands, and for kernels before 6.1 the answer of 6.1 (they allow the same or less). Extension programs (`Ext`) may
 //! call what the program they replace a part of may call and stand in no set; struct_ops programs have the base set,
 //! to which a struct can add (`conditional`). Configuration can take more away: `bpf_override_return` needs

@@ -107,7 +107,7 @@ pub(super) static ROWS: &[Helper] = &[
         signature: sig(Ret::new(RetKind::MapValue), &[MAP, ANY], NO),
         variants: &[],
         programs: &[(4, 19, CGROUP.or(of(&[P::Lsm])))],
-        conditional: NONE,
+        conditional: of(&[P::Lsm]),
     },
     Helper {
         id: 82,
