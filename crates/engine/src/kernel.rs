@@ -2,8 +2,11 @@
 use crate::{AttachOptions, Attached, Contents, Engine, Entry, Error, Event, LoadOptions, Session};
 use skep_kernel::attach::{self, Rate};
 use skep_kernel::load::{self, Loaded, Selection};
-use skep_kernel::{Link, LogLevel, Map};
-use skep_object::{MapIdx, ObjectSpec, ProgramIdx};
+use skep_kernel::perfbuf::PerfBufferOptions;
+use skep_kernel::reader::{Reader, Report};
+use skep_kernel::trace_pipe::TracePipe;
+use skep_kernel::{Link, LogLevel, Map, iter};
+use skep_object::{MapIdx, ObjectSpec, ProgramIdx, ProgramSpec, Target};
 use std::time::Duration;
 
 /// Loads into the running kernel.
@@ -23,15 +26,49 @@ impl Engine for KernelEngine {
         let log_level = if options.log { LogLevel::Level1 } else { LogLevel::None };
         let load_options = load::LoadOptions { programs: selection, log_level, ..load::LoadOptions::default() };
         let loaded = load::load(&spec, &load_options)?;
-        Ok(Box::new(KernelSession { links: Vec::new(), loaded, spec }))
+        let mut warnings = loaded.warnings().to_vec();
+        let reader = reader(&spec, &loaded, &mut warnings)?;
+        Ok(Box::new(KernelSession { links: Vec::new(), reader, loaded, spec, warnings }))
     }
 }
 
 /// What stands loaded in the kernel. Fields drop in order: attachments end before programs and maps go.
 struct KernelSession {
     links: Vec<Link>,
+    reader: Reader,
     loaded: Loaded,
     spec: ObjectSpec,
+    warnings: Vec<String>,
+}
+
+/// Reads every buffer of the session, and bpf_printk's lines if a program prints any.
+fn reader(spec: &ObjectSpec, loaded: &Loaded, warnings: &mut Vec<String>) -> Result<Reader, Error> {
+    let fail = |object: &str| {
+        let object = object.to_owned();
+        move |cause| Error::Map { action: "read records of", object, cause }
+    };
+    let mut reader = Reader::new().map_err(fail("the session"))?;
+    for (index, map) in loaded.maps().iter().enumerate() {
+        reader.add(index, map, PerfBufferOptions::default()).map_err(fail(map.name()))?;
+    }
+    let is_loaded = |index: usize| loaded.program(ProgramIdx(index)).is_some();
+    if spec.programs.iter().enumerate().any(|(index, program)| is_loaded(index) && prints(program)) {
+        let pipe = TracePipe::open().and_then(|mut pipe| pipe.discard().map(|()| pipe));
+        match pipe {
+            Ok(pipe) => reader.add_pipe(pipe),
+            // The programs run all the same; only their lines cannot be shown.
+            Err(error) => warnings.push(format!("lines of bpf_printk cannot be shown: {error}")),
+        }
+    }
+    Ok(reader)
+}
+
+/// Whether a program calls `bpf_trace_printk` or `bpf_trace_vprintk`. Source: `enum bpf_func_id`.
+fn prints(program: &ProgramSpec) -> bool {
+    const CALL: u8 = 0x85;
+    const TRACE_PRINTK: i32 = 6;
+    const TRACE_VPRINTK: i32 = 177;
+    program.insns.iter().any(|i| i.opcode == CALL && i.src == 0 && matches!(i.imm, TRACE_PRINTK | TRACE_VPRINTK))
 }
 
 impl KernelSession {
@@ -72,12 +109,34 @@ impl Session for KernelSession {
         // A perf_event program has a link on each CPU; one of them tells where.
         let place = links.first().map(|link| link.place().to_owned()).unwrap_or_default();
         let note = links.iter().find_map(|link| link.note().map(str::to_owned));
+        let output = match (&spec.hook.target, links.first()) {
+            (Target::Iter(_), Some(link)) => Some(iter::read(link).map_err(|cause| Error::Map {
+                action: "run",
+                object: place.clone(),
+                cause,
+            })?),
+            _ => None,
+        };
         self.links.extend(links);
-        Ok(Attached { place, note, output: None })
+        Ok(Attached { place, note, output })
     }
 
-    fn poll(&mut self, _timeout: Duration, _sink: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
-        Ok(0)
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
+        let polled = self.reader.poll(timeout, &mut |report| match report {
+            Report::Record { buffer, cpu, data, .. } => sink(Event::Record { map: MapIdx(buffer), cpu, data }),
+            Report::Lost { buffer, count, .. } => sink(Event::Lost { map: MapIdx(buffer), count }),
+            Report::Print(print) => {
+                sink(Event::Print { task: &print.task, pid: print.pid, cpu: print.cpu, text: &print.text });
+            }
+            Report::LostLines { count, .. } => sink(Event::PrintsLost { count }),
+            // The rest of a print with line ends in it, or another tracer's line: nothing tells which.
+            Report::OtherLine(_) => {}
+        });
+        polled.map_err(|cause| Error::Map { action: "wait for", object: "records".to_owned(), cause })
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn is_readable(&self, map: MapIdx) -> bool {

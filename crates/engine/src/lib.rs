@@ -163,6 +163,11 @@ pub enum Event<'a> {
         /// How many since the last such event.
         count: u64,
     },
+    /// Lines of bpf_printk that found the kernel's trace full.
+    PrintsLost {
+        /// How many since the last such event.
+        count: u64,
+    },
     /// A line of bpf_printk.
     Print {
         /// Name of the task that ran the program.
@@ -206,6 +211,9 @@ pub trait Session {
 
     /// What the verifier said of an accepted program, where [`LoadOptions::log`] asked for it.
     fn log(&self, program: ProgramIdx) -> Option<&str>;
+
+    /// What was odd but not wrong, for the person.
+    fn warnings(&self) -> &[String];
 
     /// Attaches a program where its section says.
     fn attach(&mut self, program: ProgramIdx, options: &AttachOptions) -> Result<Attached, Error>;

@@ -42,6 +42,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let options = LoadOptions { only: args.programs.clone(), log: args.log };
     let name = spec.name.clone();
     let mut session = engine.load(spec, &options).map_err(|error| diagnose::failure(&error, args.log))?;
+    for warning in session.warnings().iter().filter(|_| !args.quiet) {
+        eprintln!("warning: {name}: {warning}");
+    }
     if args.log {
         for program in session.programs() {
             if let Some(log) = session.log(program) {

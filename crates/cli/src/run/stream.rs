@@ -35,6 +35,7 @@ pub(crate) struct Stream {
     /// Whether lines have been printed that a redraw would wipe out.
     streamed: bool,
     lost: HashMap<MapIdx, u64>,
+    prints_lost: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,7 @@ impl Stream {
             last: Last::Nothing,
             streamed: false,
             lost: HashMap::new(),
+            prints_lost: 0,
         })
     }
 
@@ -157,13 +159,15 @@ impl Stream {
                 spec.maps[map.0].name
             );
         }
+        if self.prints_lost > 0 {
+            eprintln!("skep: {} bpf_printk lines were lost: the kernel's trace buffer was full", self.prints_lost);
+        }
         self.out.flush();
         Ok(())
     }
 
     fn poll(&mut self, session: &mut dyn Session, wait: Duration) -> Result<usize, Error> {
-        let Stream { out, format, records, last, streamed, lost, .. } = self;
-        let time = time_of_day();
+        let Stream { out, format, records, last, streamed, lost, prints_lost, .. } = self;
         let count = session.poll(wait, &mut |event| {
             *streamed = true;
             match event {
@@ -180,10 +184,18 @@ impl Stream {
                 Event::Lost { map, count } => {
                     let total = lost.entry(map).or_default();
                     *total = total.saturating_add(count);
-                    if *format == Format::Json {
-                        out.json(&json!({"type": "lost", "map": map.0, "count": count}));
-                    } else {
-                        out.text(&format!("{time} {count} records lost\n"));
+                    let name = records.get(&map).map(RecordView::name).unwrap_or_default();
+                    match format {
+                        Format::Text => out.text(&format!("{} {count} records of {name} lost\n", time_of_day())),
+                        Format::Json => out.json(&json!({"type": "lost", "map": name, "count": count})),
+                    }
+                    *last = Last::Other;
+                }
+                Event::PrintsLost { count } => {
+                    *prints_lost = prints_lost.saturating_add(count);
+                    match format {
+                        Format::Text => out.text(&format!("{} {count} bpf_printk lines lost\n", time_of_day())),
+                        Format::Json => out.json(&json!({"type": "lost", "map": null, "count": count})),
                     }
                     *last = Last::Other;
                 }

@@ -25,6 +25,11 @@ impl RecordView {
         RecordView { name: name.to_owned(), widths: widths.collect(), layout, lines: 0 }
     }
 
+    /// Name of the buffer.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A line for people. `time` goes first; `again` asks for the heading: something else was written in between.
     pub(crate) fn text(&mut self, time: &str, data: &[u8], again: bool) -> String {
         let Some(layout) = self.layout.as_ref().filter(|layout| data.len() >= layout.size) else {

@@ -1,23 +1,22 @@
 //! What the tests of the command share.
-#![expect(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The binary under test.
-pub fn skep() -> Command {
+pub(crate) fn skep() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
     command.current_dir(root());
     command
 }
 
 /// The root of the workspace.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("workspace")
 }
 
 /// Whether this process may load programs. Says so where it may not: the test then has nothing to test.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("needs root: not run");
@@ -26,7 +25,7 @@ pub fn is_root() -> bool {
 }
 
 /// Standard output, standard error and exit code as text, for messages.
-pub fn show(output: &Output) -> String {
+pub(crate) fn show(output: &Output) -> String {
     format!(
         "exit {:?}\n--- stdout\n{}--- stderr\n{}",
         output.status.code(),
@@ -36,29 +35,29 @@ pub fn show(output: &Output) -> String {
 }
 
 /// Runs a command that must succeed.
-pub fn must(command: &mut Command) -> Output {
+pub(crate) fn must(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", show(&output));
     output
 }
 
 /// `ip` with these words.
-pub fn ip(words: &str) {
+pub(crate) fn ip(words: &str) {
     must(Command::new("ip").args(words.split(' ')));
 }
 
 /// Two network namespaces with a pair of veth interfaces between them: `left` has `veth0` with 10.77.0.1, `right` has
 /// `veth0` with 10.77.0.2. Deleted when dropped, also by a failing test.
-pub struct Wire {
+pub(crate) struct Wire {
     /// Name of a namespace.
-    pub left: String,
+    pub(crate) left: String,
     /// Name of the other.
-    pub right: String,
+    pub(crate) right: String,
 }
 
 impl Wire {
     /// Makes them; `name` keeps tests that run side by side apart.
-    pub fn new(name: &str) -> Wire {
+    pub(crate) fn new(name: &str) -> Wire {
         let id = std::process::id();
         let wire = Wire { left: format!("skep-{name}-l-{id}"), right: format!("skep-{name}-r-{id}") };
         let (left, right) = (&wire.left, &wire.right);
@@ -74,7 +73,7 @@ impl Wire {
     }
 
     /// A shell command in a namespace.
-    pub fn shell(namespace: &str, command: &str) -> Command {
+    pub(crate) fn shell(namespace: &str, command: &str) -> Command {
         let mut words = Command::new("ip");
         words.args(["netns", "exec", namespace, "timeout", "30", "sh", "-c", command]).current_dir(root());
         words
@@ -90,11 +89,11 @@ impl Drop for Wire {
 }
 
 /// A version 2 cgroup of this test's own, removed when dropped.
-pub struct Cgroup(pub PathBuf);
+pub(crate) struct Cgroup(pub(crate) PathBuf);
 
 impl Cgroup {
     /// Makes it below the mount of cgroup2.
-    pub fn new(name: &str) -> Cgroup {
+    pub(crate) fn new(name: &str) -> Cgroup {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
         let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("a cgroup2 mount");
         let point = mount.split(' ').nth(4).expect("mount point");
@@ -111,13 +110,21 @@ impl Drop for Cgroup {
 }
 
 /// The lines of standard output as JSON.
-pub fn json_lines(output: &Output) -> Vec<serde_json::Value> {
+pub(crate) fn json_lines(output: &Output) -> Vec<serde_json::Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Programs that are loaded now and have this name.
-pub fn loaded(name: &str) -> usize {
-    let output = must(skep().args(["ps", "programs", "--format", "json"]));
-    json_lines(&output).iter().filter(|program| program["name"] == name).count()
+/// Programs that are loaded and have this name, once the kernel has had time to free those that nothing holds.
+pub(crate) fn loaded(name: &str) -> usize {
+    let mut count = 0;
+    for _ in 0..20 {
+        let output = must(skep().args(["ps", "programs", "--format", "json"]));
+        count = json_lines(&output).iter().filter(|program| program["name"] == name).count();
+        if count == 0 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    count
 }
