@@ -45,16 +45,16 @@ static __always_inline bool is_watched(const char *name)
 	return false; /* longer than what can be asked for */
 }
 
-/* `before` is what the programs that ran ahead of this one decided; a refusal stays a refusal. */
+/* Another program's refusal is not looked at: the kernel asks no further once one program has refused. */
 SEC("lsm/file_open")
-int BPF_PROG(on_open, struct file *file, int before)
+int BPF_PROG(on_open, struct file *file)
 {
 	char name[NAME_SIZE] = {};
 	struct guarded_open_event *record;
 
 	bpf_probe_read_kernel_str(name, sizeof(name), file->f_path.dentry->d_name.name);
-	if (before || !is_watched(name))
-		return before;
+	if (!is_watched(name))
+		return 0;
 	record = bpf_ringbuf_reserve(&opens, sizeof(*record), 0);
 	if (record) {
 		record->pid = bpf_get_current_pid_tgid() >> 32;

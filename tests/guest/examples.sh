@@ -22,11 +22,11 @@ example() { # example NAME PATTERN OPTIONS...: skep run with JSON lines on an ex
     check "$name" "$pattern" skep run -q --format json $options "/examples/$name.bpf.o" "$@"
 }
 
-ip link set lo up
-ip link add veth0 type veth peer name veth1
-ip addr add 10.77.0.1/24 dev veth0
-ip link set veth0 up
-ip link set veth1 up
+iproute link set lo up
+iproute link add veth0 type veth peer name veth1
+iproute addr add 10.77.0.1/24 dev veth0
+iproute link set veth0 up
+iproute link set veth1 up
 mkdir /sys/fs/cgroup/test
 echo secret >/tmp/guarded
 : >/tmp/removed1 && : >/tmp/removed2
