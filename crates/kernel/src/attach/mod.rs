@@ -75,8 +75,7 @@ pub struct AttachOptions {
 /// What a perf_event program samples.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sampling {
-    /// An event by its perf name (`cpu-clock`, `cycles`), a tracepoint (`sched:sched_switch`), or a raw code of the
-    /// processor (`r01c2`).
+    /// An event by its perf name (`cpu-clock`, `cycles`), or a raw code of the processor (`r01c2`).
     pub event: String,
     /// When.
     pub rate: Rate,

@@ -1,7 +1,7 @@
 //! Probes by perf event: kprobes, uprobes, sampling.
 
 use super::error::Attempt;
-use super::tracing::{into_event, tracepoint_id};
+use super::tracing::into_event;
 use super::{AttachError, AttachOptions, Rate, names};
 use crate::binaries::{self, Binary};
 use crate::sys::perf::{self, EventAttr, Sampling};
@@ -228,11 +228,14 @@ fn event_of(attempt: &Attempt<'_>, name: &str) -> Result<(u32, u64), AttachError
         return Ok((PerfType::Raw as u32, code));
     }
     if let Some((category, name)) = name.split_once(':') {
-        return Ok((PerfType::Tracepoint as u32, tracepoint_id(attempt, category, name)?));
+        return Err(attempt.usage(
+            format!("{category}:{name} is a tracepoint, which a perf_event program cannot sample"),
+            format!("make it SEC(\"tracepoint/{category}/{name}\")"),
+        ));
     }
     let known = skep_abi::perf::EVENTS.iter().flat_map(|e| e.names.iter().copied());
     let near = crate::error::near(name, known, names::NEAR);
-    Err(attempt.no_such("perf event", name, near, "`perf list` shows names; CATEGORY:NAME is a tracepoint"))
+    Err(attempt.no_such("perf event", name, near, "`perf list` shows names"))
 }
 
 /// One link for each CPU, or for each thread of a process.
@@ -294,7 +297,7 @@ fn threads(pid: u32) -> Option<Vec<i32>> {
 fn event_refused(attempt: &Attempt<'_>, kind: u32, name: &str, rate: Rate, error: &io::Error) -> AttachError {
     match (error.raw_os_error(), rate) {
         (Some(libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP), _) => {
-            let hardware = kind != PerfType::Software as u32 && kind != PerfType::Tracepoint as u32;
+            let hardware = kind != PerfType::Software as u32;
             let why = if hardware {
                 format!("this machine has no counter {name} (a virtual machine often has none)")
             } else {

@@ -40,7 +40,7 @@ pub(super) fn into_event(attempt: &Attempt<'_>, event: OwnedFd, cookie: u64) -> 
 }
 
 /// The id of a tracepoint in tracefs.
-pub(super) fn tracepoint_id(attempt: &Attempt<'_>, category: &str, name: &str) -> Result<u64, AttachError> {
+fn tracepoint_id(attempt: &Attempt<'_>, category: &str, name: &str) -> Result<u64, AttachError> {
     let tracefs = TraceFs::shared().map_err(|e| attempt.other(e))?;
     let plain = |part: &str| !part.is_empty() && !part.contains('/') && !part.starts_with('.');
     let text = match tracefs.read_text(&format!("events/{category}/{name}/id")) {
