@@ -23,7 +23,8 @@ const LIMIT: usize = 1 << 20;
 /// One line of `bpf_printk`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Print {
-    /// Name of the task that ran the program, `<...>` where the kernel has forgotten it.
+    /// Name of the task that ran the program. The kernel writes `<...>` for one that it has not noted; [`TracePipe::read`]
+    /// then looks at the task itself, which works while it is alive.
     pub task: String,
     /// Its thread id.
     pub pid: u32,
@@ -87,6 +88,15 @@ fn lost(line: &str) -> Option<Line> {
     Some(Line::Lost { cpu: cpu.trim().parse().ok()?, count: count.parse().ok()? })
 }
 
+/// Finds the name that the kernel has not noted.
+fn name(print: &mut Print) {
+    if print.task == "<...>"
+        && let Ok(text) = std::fs::read_to_string(format!("/proc/{}/comm", print.pid))
+    {
+        print.task = text.trim_end().to_owned();
+    }
+}
+
 /// An open `trace_pipe`.
 #[derive(Debug)]
 pub struct TracePipe {
@@ -141,7 +151,11 @@ impl TracePipe {
             let Some(end) = self.rest.iter().rposition(|b| *b == b'\n') else { continue };
             let after = self.rest.split_off(end + 1);
             for line in self.rest.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                sink(parse(line));
+                let mut line = parse(line);
+                if let Line::Print(print) = &mut line {
+                    name(print);
+                }
+                sink(line);
                 count += 1;
             }
             self.rest = after;
