@@ -30,6 +30,9 @@ fn show(file: &str, btf: Option<&String>) -> Result<(), Box<dyn std::error::Erro
         let target = skep_btf::Btf::parse(std::fs::read(btf)?)?;
         eprintln!("opened {btf} in {:?}", start.elapsed());
         let start = std::time::Instant::now();
+        let known = target.find("task_struct", skep_btf::Kind::Struct).is_some();
+        eprintln!("looked up a name (found: {known}) in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
         skep_object::core::relocate(&mut spec, &target)?;
         eprintln!("relocated in {:?}", start.elapsed());
     }

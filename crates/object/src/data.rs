@@ -16,9 +16,7 @@ use crate::{Error, MapOrigin, MapSpec, VarSpec, maps};
 
 /// Which kind of data a section holds, by its name.
 pub(crate) fn origin(section: &Section<'_>) -> Option<MapOrigin> {
-    let is = |name: &str| {
-        section.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
+    let is = |name: &str| section.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     if section.executable || section.size == 0 {
         None
     } else if is(".rodata") {
@@ -60,11 +58,7 @@ pub(crate) fn facts(elf: &Elf<'_>, btf: &Btf) -> Vec<DataSection> {
 }
 
 /// Reads every data section. Each map comes with the index of its section. `btf` is the completed one.
-pub(crate) fn read(
-    elf: &Elf<'_>,
-    btf: Option<&Btf>,
-    warnings: &mut Warnings,
-) -> Result<Vec<(usize, MapSpec)>, Error> {
+pub(crate) fn read(elf: &Elf<'_>, btf: Option<&Btf>, warnings: &mut Warnings) -> Result<Vec<(usize, MapSpec)>, Error> {
     let mut found = Vec::new();
     let mut total = 0u64;
     for (index, section) in elf.sections.iter().enumerate() {
@@ -91,12 +85,11 @@ pub(crate) fn read(
         match datasec {
             Some((btf, id)) => {
                 map.value_type = Some(id);
-                map.vars = described_vars(btf, section.name, size)
-                    .map_err(|e| Error::Btf {
-                        file: elf.file.clone(),
-                        what: format!("read the variables of section {}", section.name),
-                        cause: e.to_string(),
-                    })?;
+                map.vars = described_vars(btf, section.name, size).map_err(|e| Error::Btf {
+                    file: elf.file.clone(),
+                    what: format!("read the variables of section {}", section.name),
+                    cause: e.to_string(),
+                })?;
             }
             None => map.vars = symbol_vars(elf, index, size),
         }

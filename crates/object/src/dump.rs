@@ -30,7 +30,11 @@ impl Display for Dump<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let spec = self.0;
         let endian = if spec.endian == Endian::Little { "little" } else { "big" };
-        writeln!(f, "object {} ({endian} endian) license {:?} version {}", spec.name, spec.license, spec.kernel_version)?;
+        writeln!(
+            f,
+            "object {} ({endian} endian) license {:?} version {}",
+            spec.name, spec.license, spec.kernel_version
+        )?;
         for warning in &spec.warnings {
             writeln!(f, "warning: {warning}")?;
         }
@@ -207,10 +211,16 @@ struct Names<'a> {
     program: &'a ProgramSpec,
 }
 
+/// The entries of a list sorted by instruction that are at one.
+fn at_insn<T>(list: &[T], at: InsnIdx, insn: impl Fn(&T) -> InsnIdx) -> impl Iterator<Item = &T> {
+    let first = list.partition_point(|entry| insn(entry) < at);
+    list.iter().skip(first).take_while(move |entry| insn(entry) == at)
+}
+
 impl Annotate for Names<'_> {
     fn before(&self, at: InsnIdx) -> Vec<String> {
         let mut lines: Vec<String> =
-            self.program.funcs.iter().filter(|func| func.start == at).map(|func| format!("{}:", func.name)).collect();
+            at_insn(&self.program.funcs, at, |f| f.start).map(|func| format!("{}:", func.name)).collect();
         let btf = self.spec.btf.as_ref();
         let first = self.program.lines.partition_point(|line| line.insn < at);
         for (i, line) in self.program.lines.iter().enumerate().skip(first).take_while(|(_, line)| line.insn == at) {
@@ -227,7 +237,7 @@ impl Annotate for Names<'_> {
 
     fn note(&self, at: InsnIdx, _: &Insn) -> Option<String> {
         let mut notes = Vec::new();
-        if let Some(reloc) = self.program.relocs.iter().find(|r| r.insn == at) {
+        if let Some(reloc) = at_insn(&self.program.relocs, at, |r| r.insn).next() {
             let extern_name = |i: crate::ExternIdx| self.spec.externs.get(i.0).map_or("?", |e| &e.name);
             let map_name = |i: crate::MapIdx| self.spec.maps.get(i.0).map_or("?", |m| &m.name);
             notes.push(match reloc.kind {
@@ -240,17 +250,17 @@ impl Annotate for Names<'_> {
                 RelocKind::ExternCall(index) => format!("kfunc {}", extern_name(index)),
             });
         }
-        for reloc in self.program.core_relocs.iter().filter(|r| r.insn == at) {
+        for reloc in at_insn(&self.program.core_relocs, at, |r| r.insn) {
             notes.push(format!("CO-RE {}", core::describe(self.spec.btf.as_ref(), reloc)));
         }
-        for (_, why) in self.program.poisoned.iter().filter(|(insn, _)| *insn == at) {
+        for (_, why) in at_insn(&self.program.poisoned, at, |(insn, _)| *insn) {
             notes.push(format!("poisoned: {why}"));
         }
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     fn label(&self, target: InsnIdx) -> Option<String> {
-        self.program.funcs.iter().find(|func| func.start == target).map(|func| func.name.clone())
+        at_insn(&self.program.funcs, target, |f| f.start).next().map(|func| func.name.clone())
     }
 }
 

@@ -92,6 +92,8 @@ pub(crate) struct Elf<'a> {
     pub(crate) sections: Vec<Section<'a>>,
     /// By ELF index; the first is the null symbol.
     pub(crate) symbols: Vec<Symbol<'a>>,
+    /// Indices of the named symbols defined in each section, section symbols left out.
+    defined: Vec<Vec<usize>>,
 }
 
 impl<'a> Elf<'a> {
@@ -117,8 +119,7 @@ impl<'a> Elf<'a> {
         for (index, section) in table.iter().enumerate() {
             let number = format!("section {index}");
             let name = table.section_name(endian, section).map_err(|e| bad(&number, &e))?;
-            let name =
-                std::str::from_utf8(name).map_err(|_| bad(&number, &"its name is not UTF-8"))?;
+            let name = std::str::from_utf8(name).map_err(|_| bad(&number, &"its name is not UTF-8"))?;
             let kind = section.sh_type(endian);
             let data = match kind {
                 elf::SHT_NULL | elf::SHT_NOBITS => &[],
@@ -141,9 +142,7 @@ impl<'a> Elf<'a> {
         }
         let symbols = match symtab {
             Some(index) => {
-                let symbols = table
-                    .symbol_table_by_index(endian, bytes, index)
-                    .map_err(|e| bad("symbol table", &e))?;
+                let symbols = table.symbol_table_by_index(endian, bytes, index).map_err(|e| bad("symbol table", &e))?;
                 let mut out = Vec::with_capacity(symbols.len());
                 for (index, symbol) in symbols.enumerate() {
                     let number = format!("symbol {}", index.0);
@@ -174,11 +173,22 @@ impl<'a> Elf<'a> {
             }
             None => Vec::new(),
         };
+        let mut defined = vec![Vec::new(); sections.len()];
+        for (index, symbol) in symbols.iter().enumerate() {
+            let named = !symbol.name.is_empty() && !matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE);
+            if let Place::Section(at) = symbol.place
+                && named
+                && let Some(list) = defined.get_mut(at)
+            {
+                list.push(index);
+            }
+        }
         let mut elf = Elf {
             file: file.to_owned(),
             endian: if endian == Endianness::Little { Endian::Little } else { Endian::Big },
             sections,
             symbols,
+            defined,
         };
         for (index, section) in table.iter().enumerate() {
             let part = format!("relocation table {index}");
@@ -240,11 +250,8 @@ impl<'a> Elf<'a> {
 
     /// Named symbols defined in a section, section symbols left out.
     pub(crate) fn symbols_in(&self, section: usize) -> impl Iterator<Item = (usize, &Symbol<'a>)> {
-        self.symbols.iter().enumerate().filter(move |(_, s)| {
-            s.place == Place::Section(section)
-                && !s.name.is_empty()
-                && !matches!(s.kind, elf::STT_SECTION | elf::STT_FILE)
-        })
+        let indices = self.defined.get(section).map(Vec::as_slice).unwrap_or_default();
+        indices.iter().filter_map(|index| Some((*index, self.symbols.get(*index)?)))
     }
 
     /// The relocation at exactly this offset of a section.

@@ -18,7 +18,9 @@ use skep_btf::{Btf, Enum, Int, Kind, Type, TypeId};
 use skep_isa::{Endian, Raw, opcode};
 
 use crate::elf::{Elf, Place};
-use crate::{Error, ExternIdx, ExternKind, ExternSpec, MapOrigin, MapSpec, ObjectSpec, ProgramSpec, RelocKind, core, maps};
+use crate::{
+    Error, ExternIdx, ExternKind, ExternSpec, MapOrigin, MapSpec, ObjectSpec, ProgramSpec, RelocKind, core, maps,
+};
 
 /// Externs of a file.
 pub const MAX_EXTERNS: usize = 16_384;
@@ -54,14 +56,16 @@ pub(crate) fn read(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Externs, Error> {
             Type::Func { name, .. } => (name, ExternKind::Kfunc { ty: var }),
             Type::Var { name, target, .. } => {
                 let beneath = btf.resolve(target).and_then(|id| btf.kind(id)).map_err(|e| fail(name, e.to_string()))?;
-                let kind = if beneath == Kind::Void {
-                    ExternKind::UntypedKsym
-                } else {
-                    ExternKind::TypedKsym { ty: target }
-                };
+                let kind =
+                    if beneath == Kind::Void { ExternKind::UntypedKsym } else { ExternKind::TypedKsym { ty: target } };
                 (name, kind)
             }
-            other => return Err(fail(".ksyms", format!("type [{}] is a {}, neither variable nor function", var.0, other.kind()))),
+            other => {
+                return Err(fail(
+                    ".ksyms",
+                    format!("type [{}] is a {}, neither variable nor function", var.0, other.kind()),
+                ));
+            }
         };
         if let Some((symbol, weak)) = undefined.get(name) {
             found.push((*symbol, ExternSpec { name: name.to_owned(), weak: *weak, kind }));
@@ -218,11 +222,8 @@ pub fn kconfig_value(btf: &Btf, ty: TypeId, endian: Endian, text: &str) -> Resul
             };
             let Some(value) = parse_number(text) else { return wrong("a number") };
             let bits = size * 8;
-            let (min, max) = if signed {
-                (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
-            } else {
-                (0, (1i128 << bits) - 1)
-            };
+            let (min, max) =
+                if signed { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) } else { (0, (1i128 << bits) - 1) };
             if value < min || value > max {
                 return wrong(&format!("{min} to {max}"));
             }
@@ -344,8 +345,15 @@ pub fn resolve(
                 ExternValue::Variable { id, btf_fd } => (opcode::WIDE_BTF_VAR, id.0, btf_fd.cast_unsigned()),
                 ExternValue::Function { id, fd_index: 0 } => (opcode::WIDE_BTF_VAR, id.0, 0),
                 ExternValue::Missing if spec.weak => (opcode::WIDE_IMM64, 0, 0),
-                ExternValue::Missing => return Err(fail(&spec.name, "this kernel has no such symbol; declare it __weak if the program can do without")),
-                ExternValue::Function { .. } => return Err(fail(&spec.name, "the address of a module's function cannot be taken")),
+                ExternValue::Missing => {
+                    return Err(fail(
+                        &spec.name,
+                        "this kernel has no such symbol; declare it __weak if the program can do without",
+                    ));
+                }
+                ExternValue::Function { .. } => {
+                    return Err(fail(&spec.name, "the address of a module's function cannot be taken"));
+                }
             };
             let Some([first, second]) = program.insns.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>()) else {
                 return Err(fail(&spec.name, "its instruction is outside the program"));
@@ -368,8 +376,15 @@ pub fn resolve(
                 let why = format!("this kernel has no function {}", spec.lookup_name());
                 program.poisoned.push((reloc.insn, why));
             }
-            ExternValue::Missing => return Err(fail(&spec.name, "this kernel has no such function for programs to call; declare it __weak if the program can do without")),
-            ExternValue::Address(_) | ExternValue::Variable { .. } => return Err(fail(&spec.name, "it is called, but the kernel has a variable of this name")),
+            ExternValue::Missing => {
+                return Err(fail(
+                    &spec.name,
+                    "this kernel has no such function for programs to call; declare it __weak if the program can do without",
+                ));
+            }
+            ExternValue::Address(_) | ExternValue::Variable { .. } => {
+                return Err(fail(&spec.name, "it is called, but the kernel has a variable of this name"));
+            }
         }
     }
     Ok(())

@@ -13,7 +13,8 @@
 //! Limits: [`MAX_INSNS`] for a linked program (the verifier's own), [`MAX_TOTAL_INSNS`] for all of a file together,
 //! [`MAX_PROGRAMS`] entries. A reference into the middle of a function is an error.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use object::elf;
 use skep_btf::{Btf, BtfExt, Kind, TypeId, ext};
@@ -22,7 +23,9 @@ use skep_isa::{Endian, InsnIdx, Raw, opcode};
 use crate::elf::{Elf, Place, Symbol};
 use crate::externs::Externs;
 use crate::warnings::Warnings;
-use crate::{CoreReloc, Error, ExternKind, FuncSpan, Line, MapIdx, ProgramIdx, ProgramSpec, Reloc, RelocKind, near, sections};
+use crate::{
+    CoreReloc, Error, ExternKind, FuncSpan, Line, MapIdx, ProgramIdx, ProgramSpec, Reloc, RelocKind, near, sections,
+};
 
 /// Entry programs of a file.
 pub const MAX_PROGRAMS: usize = 4096;
@@ -152,8 +155,10 @@ impl<'a> Linker<'a> {
         let Some(section) = elf.sections.get(index) else { return Ok(()) };
         let part = format!("section {}", section.name);
         let slots = section.data.len() as u64 / SLOT;
-        if section.data.len() as u64 % SLOT != 0 {
-            return Err(elf.malformed(&part, format!("{} bytes are no whole number of instructions", section.data.len())));
+        if !section.data.len().is_multiple_of(Raw::SIZE) {
+            return Err(
+                elf.malformed(&part, format!("{} bytes are no whole number of instructions", section.data.len()))
+            );
         }
         let mut symbols: Vec<(usize, &Symbol<'a>)> =
             elf.symbols_in(index).filter(|(_, s)| s.is_function() && s.size > 0).collect();
@@ -182,7 +187,14 @@ impl<'a> Linker<'a> {
             let entry = section.name != ".text" && symbol.is_global();
             let start = symbol.value / SLOT;
             self.by_start.insert((index, start), self.funcs.len());
-            self.funcs.push(Func { name: symbol.name, section: index, start, len: size / SLOT, symbol: Some(number), entry });
+            self.funcs.push(Func {
+                name: symbol.name,
+                section: index,
+                start,
+                len: size / SLOT,
+                symbol: Some(number),
+                entry,
+            });
         }
         if starts.is_empty() {
             let entry = section.name != ".text";
@@ -245,15 +257,17 @@ impl<'a> Linker<'a> {
         };
         // Functions in the order they are found, and where each was put.
         let mut order = vec![entry];
+        let mut seen = HashSet::from([entry]);
         let mut starts: HashMap<usize, usize> = HashMap::new();
         let mut calls: Vec<(usize, usize)> = Vec::new();
         let mut next = 0;
         while let Some(&index) = order.get(next) {
             next += 1;
-            if !bodies.contains_key(&index) {
-                bodies.insert(index, self.body(index, places)?);
-            }
-            let Some((body, func)) = bodies.get(&index).zip(self.funcs.get(index)) else { continue };
+            let body = match bodies.entry(index) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(self.body(index, places)?),
+            };
+            let Some(func) = self.funcs.get(index) else { continue };
             let base = program.insns.len();
             if base + body.insns.len() > MAX_INSNS {
                 return Err(self.too_many(&program.name, base + body.insns.len(), MAX_INSNS, "of"));
@@ -268,8 +282,7 @@ impl<'a> Linker<'a> {
             program.lines.extend(body.lines.iter().map(|(slot, line)| Line { insn: at(*slot), ..*line }));
             for (slot, callee) in &body.calls {
                 calls.push((base + slot, *callee));
-                // Linear, but a program has few functions; the hash is for the many calls.
-                if !starts.contains_key(callee) && !order.contains(callee) {
+                if seen.insert(*callee) {
                     order.push(*callee);
                 }
             }
@@ -285,8 +298,16 @@ impl<'a> Linker<'a> {
 
     /// Decodes a function and resolves what it refers to.
     fn body(&self, index: usize, places: &Places<'_>) -> Result<Body, Error> {
-        let none = || Body { insns: Vec::new(), calls: Vec::new(), relocs: Vec::new(), core: Vec::new(), lines: Vec::new(), ty: TypeId::VOID };
-        let Some((func, section)) = self.funcs.get(index).and_then(|f| Some((f, self.elf.sections.get(f.section)?))) else {
+        let none = || Body {
+            insns: Vec::new(),
+            calls: Vec::new(),
+            relocs: Vec::new(),
+            core: Vec::new(),
+            lines: Vec::new(),
+            ty: TypeId::VOID,
+        };
+        let Some((func, section)) = self.funcs.get(index).and_then(|f| Some((f, self.elf.sections.get(f.section)?)))
+        else {
             return Ok(none());
         };
         let from = (func.start * SLOT) as usize;
@@ -338,8 +359,7 @@ impl<'a> Linker<'a> {
             if access.len() > 1024 {
                 return Err(fail(format!("a CO-RE record has an access string of {} bytes", access.len())));
             }
-            let core =
-                CoreReloc { insn: InsnIdx(0), ty: relo.ty, access: access.to_owned(), kind: relo.kind };
+            let core = CoreReloc { insn: InsnIdx(0), ty: relo.ty, access: access.to_owned(), kind: relo.kind };
             body.core.push((local(relo.insn_off), core));
         }
         Ok(body)
@@ -411,7 +431,11 @@ impl<'a> Linker<'a> {
                 body.calls.push((slot, *callee));
             }
             Place::Section(_) => {
-                return Err(fail(format!("a call of helper {} has a relocation to {}", insn.imm, shown(symbol, self.elf))));
+                return Err(fail(format!(
+                    "a call of helper {} has a relocation to {}",
+                    insn.imm,
+                    shown(symbol, self.elf)
+                )));
             }
             Place::Other => {
                 return Err(fail(format!("it calls {}, which is absolute or common", symbol.name)));
@@ -466,9 +490,13 @@ impl<'a> Linker<'a> {
                     (first.src, first.imm, second.imm) = (opcode::WIDE_MAP_FD, 0, 0);
                     body.relocs.push((slot, RelocKind::Map(*map)));
                 } else if self.elf.sections.get(section).is_some_and(|s| s.executable) {
-                    let callee = Some(offset).filter(|o| o % SLOT == 0).and_then(|o| self.by_start.get(&(section, o / SLOT)));
+                    let callee =
+                        Some(offset).filter(|o| o % SLOT == 0).and_then(|o| self.by_start.get(&(section, o / SLOT)));
                     let callee = callee.ok_or_else(|| {
-                        fail(format!("it takes an address within {} that is no function's start", shown(symbol, self.elf)))
+                        fail(format!(
+                            "it takes an address within {} that is no function's start",
+                            shown(symbol, self.elf)
+                        ))
                     })?;
                     (first.src, second.imm) = (opcode::WIDE_FUNC, 0);
                     body.calls.push((slot, *callee));

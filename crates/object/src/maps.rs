@@ -15,11 +15,13 @@
 //!
 //! Limits: [`MAX_MAPS`]; a template of inner maps cannot have templates of its own (the kernel takes one level).
 
+use std::collections::HashMap;
+
 use skep_abi::MapType;
 use skep_btf::{Array, Btf, Composite, Enum, Kind, Linkage, Type, TypeId};
 use skep_isa::Endian;
 
-use crate::elf::{Elf, Place};
+use crate::elf::{Elf, Place, Symbol};
 use crate::warnings::Warnings;
 use crate::{Error, InitialSlot, InitialValue, MapIdx, MapOrigin, MapSpec, ProgramIdx, near};
 
@@ -28,7 +30,16 @@ pub const MAX_MAPS: usize = 4096;
 
 /// Members of a map definition that are understood. Source: `__uint` and `__type` uses in libbpf.
 const MEMBERS: &[&str] = &[
-    "type", "key", "value", "key_size", "value_size", "max_entries", "map_flags", "numa_node", "map_extra", "pinning",
+    "type",
+    "key",
+    "value",
+    "key_size",
+    "value_size",
+    "max_entries",
+    "map_flags",
+    "numa_node",
+    "map_extra",
+    "pinning",
     "values",
 ];
 
@@ -94,41 +105,42 @@ pub(crate) fn read(elf: &Elf<'_>, btf: Option<&Btf>, warnings: &mut Warnings) ->
         read_btf_maps(elf, index, btf, &mut maps)?;
     }
     if maps.len() > MAX_MAPS {
-        return Err(Error::Limit {
-            file: elf.file.clone(),
-            what: "the number of maps".to_owned(),
-            found: maps.len() as u64,
-            limit: MAX_MAPS as u64,
-        });
+        return Err(too_many(elf, maps.len()));
     }
     Ok(maps)
 }
 
+fn too_many(elf: &Elf<'_>, found: usize) -> Error {
+    let (file, what) = (elf.file.clone(), "the number of maps".to_owned());
+    Error::Limit { file, what, found: found as u64, limit: MAX_MAPS as u64 }
+}
+
 fn read_btf_maps(elf: &Elf<'_>, section: usize, btf: &Btf, maps: &mut Vec<Declared>) -> Result<(), Error> {
-    let btf_error = |cause: String| Error::Btf {
-        file: elf.file.clone(),
-        what: "read the maps of section .maps".to_owned(),
-        cause,
-    };
+    let btf_error =
+        |cause: String| Error::Btf { file: elf.file.clone(), what: "read the maps of section .maps".to_owned(), cause };
     let id = btf
         .find(".maps", Kind::Datasec)
         .ok_or_else(|| btf_error("the .BTF section does not describe it; compile with -g".to_owned()))?;
     let Type::Datasec(datasec) = btf.get(id).map_err(|e| btf_error(e.to_string()))? else { return Ok(()) };
+    if datasec.vars.len() > MAX_MAPS {
+        return Err(too_many(elf, datasec.vars.len()));
+    }
+    let symbols: HashMap<&str, &Symbol<'_>> = elf.symbols_in(section).map(|(_, s)| (s.name, s)).collect();
     let mut found = Vec::new();
     for var in &datasec.vars {
         let Type::Var { name, target, linkage } = btf.get(var.ty).map_err(|e| btf_error(e.to_string()))? else {
             return Err(btf_error(format!("type [{}] in it is no variable", var.ty.0)));
         };
         let error = |cause: String| Error::Map { file: elf.file.clone(), map: name.to_owned(), cause };
-        let symbol = elf.symbols_in(section).find(|(_, s)| s.name == name);
+        let symbol = symbols.get(name);
         let offset = match (symbol, linkage) {
-            (Some((_, symbol)), _) => symbol.value,
+            (Some(symbol), _) => symbol.value,
             (None, Linkage::Static) => u64::from(var.offset),
             (None, _) => return Err(error("it has type information but no symbol".to_owned())),
         };
         let (spec, values) = Definition { btf, error: &error }.read(name, target, false)?;
         // The slots of `values` stand behind the struct proper, as the open end of an array does.
-        let whole = symbol.map_or(u64::from(var.size), |(_, s)| s.size.max(u64::from(var.size)));
+        let whole = symbol.map_or(0, |s| s.size).max(u64::from(var.size));
         let size = btf.size_of(target).map_err(|e| error(e.to_string()))?.max(whole);
         let end = elf.sections.get(section).map_or(0, |s| s.size);
         if offset.checked_add(size).is_none_or(|to| to > end) {
@@ -183,7 +195,8 @@ impl Definition<'_> {
 
     fn number32(&self, member: &str, id: TypeId) -> Result<u32, Error> {
         let number = self.number(member, id)?;
-        u32::try_from(number).map_err(|_| (self.error)(format!("member {member} is {number}, which has more than 32 bits")))
+        u32::try_from(number)
+            .map_err(|_| (self.error)(format!("member {member} is {number}, which has more than 32 bits")))
     }
 
     /// A type given by `__type`.
@@ -207,8 +220,7 @@ impl Definition<'_> {
                 "type" => {
                     let number = number()?;
                     map.map_type = MapType::from_u32(number).filter(|t| *t != MapType::Unspec).ok_or_else(|| {
-                        let newest = MapType::ALL.last().map_or("", |t| t.kernel_name());
-                        (self.error)(format!("map type {number} is not known (the newest known is {newest})"))
+                        (self.error)(format!("map type {number} is not known to this version of skep"))
                     })?;
                 }
                 "key" => map.key_type = Some(self.pointee("key", member.ty)?),
@@ -224,9 +236,8 @@ impl Definition<'_> {
                     0 => map.pin_by_name = false,
                     1 => map.pin_by_name = true,
                     other => {
-                        return self.fail(format!(
-                            "pinning is {other}; write LIBBPF_PIN_NONE (0) or LIBBPF_PIN_BY_NAME (1)"
-                        ));
+                        return self
+                            .fail(format!("pinning is {other}; write LIBBPF_PIN_NONE (0) or LIBBPF_PIN_BY_NAME (1)"));
                     }
                 },
                 "values" => values = Some(member),
@@ -261,9 +272,8 @@ impl Definition<'_> {
     fn agreed(&self, what: &str, size: Option<u32>, ty: Option<TypeId>) -> Result<u32, Error> {
         let by_type = ty.map(|ty| self.size_of(ty, what)).transpose()?;
         match (size, by_type) {
-            (Some(size), Some(by_type)) if size != by_type => {
-                self.fail(format!("{what}_size is {size} but its {what} type has {by_type} bytes; leave one of them out"))
-            }
+            (Some(size), Some(by_type)) if size != by_type => self
+                .fail(format!("{what}_size is {size} but its {what} type has {by_type} bytes; leave one of them out")),
             (size, by_type) => Ok(size.or(by_type).unwrap_or(0)),
         }
     }
@@ -289,7 +299,8 @@ impl Definition<'_> {
                 Type::FuncProto(_) => Ok(Values::Programs),
                 _ => self.fail("member values of a program array is no array of pointers to functions"),
             },
-            other => self.fail(format!("a map of type {other} has no values to set; only maps of maps and program arrays do")),
+            other => self
+                .fail(format!("a map of type {other} has no values to set; only maps of maps and program arrays do")),
         }
     }
 }
@@ -298,7 +309,8 @@ impl Definition<'_> {
 fn finish(map: &mut MapSpec) -> Result<(), String> {
     use MapType as M;
     // What these hold is a descriptor of 4 bytes, whatever the definition says or leaves out.
-    let holds_descriptors = matches!(map.map_type, M::ProgArray | M::PerfEventArray | M::ArrayOfMaps | M::HashOfMaps | M::CgroupArray);
+    let holds_descriptors =
+        matches!(map.map_type, M::ProgArray | M::PerfEventArray | M::ArrayOfMaps | M::HashOfMaps | M::CgroupArray);
     if holds_descriptors && map.value_size == 0 {
         map.value_size = 4;
     }
@@ -310,7 +322,10 @@ fn finish(map: &mut MapSpec) -> Result<(), String> {
         M::Queue | M::Stack | M::BloomFilter | M::Ringbuf | M::UserRingbuf | M::Arena | M::StructOps
     );
     if !keyless && map.key_size == 0 {
-        return Err(format!("a map of type {} needs a key; write __type(key, ...) or __uint(key_size, ...)", map.map_type));
+        return Err(format!(
+            "a map of type {} needs a key; write __type(key, ...) or __uint(key_size, ...)",
+            map.map_type
+        ));
     }
     let valueless = matches!(map.map_type, M::Ringbuf | M::UserRingbuf | M::Arena | M::StructOps);
     if !valueless && map.value_size == 0 {
@@ -338,6 +353,9 @@ fn read_legacy(
     let mut symbols: Vec<(u64, &str)> = elf.symbols_in(section).map(|(_, s)| (s.value, s.name)).collect();
     symbols.sort_unstable();
     symbols.dedup_by_key(|(offset, _)| *offset);
+    if symbols.len() > MAX_MAPS {
+        return Err(too_many(elf, symbols.len()));
+    }
     if symbols.is_empty() && contents.size > 0 {
         return Err(elf.malformed(&format!("section {}", contents.name), "no symbol names the maps in it".to_owned()));
     }
@@ -359,7 +377,7 @@ fn read_legacy(
         let mut map = empty(name, MapOrigin::Legacy);
         map.map_type = MapType::from_u32(number(0))
             .filter(|t| *t != MapType::Unspec)
-            .ok_or_else(|| error(format!("map type {} is not known", number(0))))?;
+            .ok_or_else(|| error(format!("map type {} is not known to this version of skep", number(0))))?;
         (map.key_size, map.value_size, map.max_entries) = (number(1), number(2), number(3));
         map.flags = number(4);
         let extra = bytes.get(LEGACY_SIZE as usize..).unwrap_or_default();
@@ -436,9 +454,9 @@ pub(crate) fn set_initial(
                     _ => None,
                 });
                 let target = place.and_then(|place| places.iter().position(|p| *p == place));
-                InitialValue::Map(MapIdx(target.ok_or_else(|| {
-                    error(format!("slot {slot} is set to {symbol_name}, which is no map"))
-                })?))
+                InitialValue::Map(MapIdx(
+                    target.ok_or_else(|| error(format!("slot {slot} is set to {symbol_name}, which is no map")))?,
+                ))
             }
         };
         map.spec.initial.push(InitialSlot { slot, value });

@@ -12,13 +12,16 @@ use crate::{Error, MapIdx, MapOrigin, ObjectSpec, data, externs, link, maps};
 pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<ObjectSpec, Error> {
     let elf = Elf::parse(name, bytes)?;
     let mut warnings = Warnings::default();
-    let btf_error =
-        |what: &str, e: skep_btf::Error| Error::Btf { file: name.to_owned(), what: what.to_owned(), cause: e.to_string() };
+    let btf_error = |what: &str, e: skep_btf::Error| Error::Btf {
+        file: name.to_owned(),
+        what: what.to_owned(),
+        cause: e.to_string(),
+    };
 
     let raw_btf = match elf.section(".BTF") {
-        Some((_, section)) if !section.data.is_empty() => Some(
-            Btf::parse(section.data.to_vec()).map_err(|e| btf_error("read its type information", e))?,
-        ),
+        Some((_, section)) if !section.data.is_empty() => {
+            Some(Btf::parse(section.data.to_vec()).map_err(|e| btf_error("read its type information", e))?)
+        }
         _ => None,
     };
     let ext = match (elf.section(".BTF.ext"), &raw_btf) {
@@ -42,8 +45,7 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<ObjectSpec, Error> {
     let linker = Linker::new(&elf, btf.as_ref(), ext.as_ref(), &mut warnings)?;
     maps::set_initial(&elf, &mut declared, |symbol| linker.entry(symbol))?;
 
-    let mut places =
-        Places { maps: HashMap::new(), data: HashMap::new(), externs: &externs, kconfig: None };
+    let mut places = Places { maps: HashMap::new(), data: HashMap::new(), externs: &externs, kconfig: None };
     let mut all = Vec::with_capacity(declared.len());
     for map in declared {
         places.maps.insert((map.section, map.offset), MapIdx(all.len()));
@@ -65,7 +67,10 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<ObjectSpec, Error> {
         return Err(Error::Empty { file: name.to_owned() });
     }
     for section in elf.sections.iter().filter(|s| s.name.starts_with(".struct_ops") && s.size > 0) {
-        warnings.push(format!("section {}: struct_ops maps are not supported; its variables are passed over", section.name));
+        warnings.push(format!(
+            "section {}: struct_ops maps are not supported; its variables are passed over",
+            section.name
+        ));
     }
     let license = elf.section("license").map(|(_, s)| link::text_of(s.data)).unwrap_or_default();
     let kernel_version = elf.section("version").map_or(0, |(_, s)| link::version_of(s.data, elf.endian));

@@ -31,11 +31,23 @@ enum Extras {
     BtfFunc,
     Lsm,
     Iter,
-    Kprobe { ret: bool },
-    KprobeMulti { ret: bool, session: bool },
-    Ksyscall { ret: bool },
-    Uprobe { ret: bool },
-    UprobeMulti { ret: bool, session: bool },
+    Kprobe {
+        ret: bool,
+    },
+    KprobeMulti {
+        ret: bool,
+        session: bool,
+    },
+    Ksyscall {
+        ret: bool,
+    },
+    Uprobe {
+        ret: bool,
+    },
+    UprobeMulti {
+        ret: bool,
+        session: bool,
+    },
     Usdt,
     StructOps,
 }
@@ -54,12 +66,7 @@ const fn exact(name: &'static str, prog_type: ProgramType, attach_type: Option<A
     Row { name, prog_type, attach_type, extras: Extras::No, sleepable: false }
 }
 
-const fn more(
-    name: &'static str,
-    prog_type: ProgramType,
-    attach_type: Option<AttachType>,
-    extras: Extras,
-) -> Row {
+const fn more(name: &'static str, prog_type: ProgramType, attach_type: Option<AttachType>, extras: Extras) -> Row {
     Row { name, prog_type, attach_type, extras, sleepable: false }
 }
 
@@ -88,7 +95,12 @@ static TABLE: &[Row] = &[
     more("uprobe.multi", P::Kprobe, Some(A::TraceUprobeMulti), E::UprobeMulti { ret: false, session: false }),
     more("uretprobe.multi", P::Kprobe, Some(A::TraceUprobeMulti), E::UprobeMulti { ret: true, session: false }),
     more("uprobe.session", P::Kprobe, Some(A::TraceUprobeSession), E::UprobeMulti { ret: false, session: true }),
-    sleepable(more("uprobe.multi.s", P::Kprobe, Some(A::TraceUprobeMulti), E::UprobeMulti { ret: false, session: false })),
+    sleepable(more(
+        "uprobe.multi.s",
+        P::Kprobe,
+        Some(A::TraceUprobeMulti),
+        E::UprobeMulti { ret: false, session: false },
+    )),
     sleepable(more(
         "uretprobe.multi.s",
         P::Kprobe,
@@ -278,9 +290,8 @@ fn recognised(row: &Row, extras: Option<&str>, autoload: bool, section: &str) ->
             xdp_frags: row.name.starts_with("xdp.frags"),
             autoload,
         },
-        warning: problem.map(|form| {
-            format!("section {section}: expected {}/{form}, so it says no place to attach to", row.name)
-        }),
+        warning: problem
+            .map(|form| format!("section {section}: expected {}/{form}, so it says no place to attach to", row.name)),
     }
 }
 
@@ -348,9 +359,7 @@ fn read_extras(kind: Extras, extras: Option<&str>) -> (Target, Option<&'static s
                 let (rest, name) = text.rsplit_once(':')?;
                 let (path, provider) = rest.rsplit_once(':')?;
                 let all = [path, provider, name];
-                all.iter()
-                    .all(|part| !part.is_empty())
-                    .then(|| (path.to_owned(), provider.to_owned(), name.to_owned()))
+                all.iter().all(|part| !part.is_empty()).then(|| (path.to_owned(), provider.to_owned(), name.to_owned()))
             };
             done(parsed(extras, read), "PATH:PROVIDER:NAME", Target::Usdt)
         }

@@ -74,7 +74,8 @@ fn kconfig_is_filled_by_text() {
 
     let missing = externs::set_kconfig(&mut spec, |name| config(name).filter(|_| name != "CONFIG_HZ"));
     assert!(missing.expect_err("missing").to_string().contains("CONFIG_HZ"));
-    let wrong = externs::set_kconfig(&mut spec, |name| Some(if name == "CONFIG_BPF_SYSCALL" { "m" } else { "1" }.into()));
+    let wrong =
+        externs::set_kconfig(&mut spec, |name| Some(if name == "CONFIG_BPF_SYSCALL" { "m" } else { "1" }.into()));
     assert!(wrong.expect_err("m").to_string().contains("only y and n"), "bool takes no m");
 }
 
@@ -91,10 +92,12 @@ fn externs_are_written_into_instructions() {
         other => panic!("{other}"),
     })
     .expect("resolve");
-    assert!(program.relocs.iter().all(|r| !matches!(
-        r.kind,
-        skep_object::RelocKind::Extern(_) | skep_object::RelocKind::ExternCall(_)
-    )));
+    assert!(
+        program
+            .relocs
+            .iter()
+            .all(|r| !matches!(r.kind, skep_object::RelocKind::Extern(_) | skep_object::RelocKind::ExternCall(_)))
+    );
     let at = |index: usize| {
         let reloc = spec.programs[0].relocs.iter().filter(|r| {
             matches!(r.kind, skep_object::RelocKind::Extern(i) | skep_object::RelocKind::ExternCall(i) if i.0 == index)

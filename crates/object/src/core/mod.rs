@@ -43,9 +43,7 @@ const MAX_LEVEL: u32 = 32;
 /// A name without its flavour: `task_struct___old` is another shape of `task_struct`.
 pub fn essential_name(name: &str) -> &str {
     let bytes = name.as_bytes();
-    let divider = bytes
-        .windows(5)
-        .rposition(|w| w[0] != b'_' && w[1..4] == *b"___" && w[4] != b'_');
+    let divider = bytes.windows(5).rposition(|w| w[0] != b'_' && w[1..4] == *b"___" && w[4] != b'_');
     // Within UTF-8, what stands before an underscore is a whole character.
     divider.and_then(|i| name.get(..=i)).unwrap_or(name)
 }
@@ -211,7 +209,9 @@ impl Relocator<'_> {
             None => {
                 let (ty, path) = (essential_type_name(local, reloc), wanted.to_text());
                 Outcome::Nothing(match kind {
-                    CoreReloKind::EnumvalValue => format!("the kernel's {ty} has no such enumerator: {}", path.trim_start_matches('.')),
+                    CoreReloKind::EnumvalValue => {
+                        format!("the kernel's {ty} has no such enumerator: {}", path.trim_start_matches('.'))
+                    }
                     _ => format!("the kernel's {ty} has no {} of a fitting type", path.trim_start_matches('.')),
                 })
             }

@@ -63,8 +63,9 @@ pub(super) fn apply(insns: &mut [Raw], at: InsnIdx, answer: &Answer) -> Result<P
         }
         opcode::CLASS_LDX | opcode::CLASS_ST | opcode::CLASS_STX => {
             check(i64::from(insn.off), false)?;
-            let offset = i16::try_from(answer.number)
-                .map_err(|_| format!("the offset becomes {}, and a load or store can hold at most 32767", answer.number))?;
+            let offset = i16::try_from(answer.number).map_err(|_| {
+                format!("the offset becomes {}, and a load or store can hold at most 32767", answer.number)
+            })?;
             let (from, to) = answer.sizes;
             if from != to {
                 if !answer.may_resize {

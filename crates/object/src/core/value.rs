@@ -63,9 +63,7 @@ fn field(btf: &Btf, path: &Access<'_>, kind: CoreReloKind, endian: Endian) -> Re
     if last.name.is_none() {
         let size = btf.size_of(last.ty).map_err(text)?;
         return match kind {
-            CoreReloKind::FieldByteOffset => {
-                Ok(Value { number: path.bit_offset / 8, size, ty: last.ty, exact: true })
-            }
+            CoreReloKind::FieldByteOffset => Ok(Value { number: path.bit_offset / 8, size, ty: last.ty, exact: true }),
             CoreReloKind::FieldByteSize => Ok(Value { number: size, exact: true, ..Value::default() }),
             _ => Err("it asks about bits of an array element".to_owned()),
         };

@@ -1,7 +1,6 @@
 //! Fixtures: C files under `tests/object/`, compiled when a test asks, and objects that are checked in beside them.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
-#![expect(clippy::allow_attributes, reason = "expect would fail in the binary that uses all of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,9 +17,10 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 
 fn clang() -> Command {
     let name = std::env::var("CLANG").unwrap_or_else(|_| {
-        let newest = (15..30).rev().map(|n| format!("clang-{n}")).find(|name| {
-            Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success())
-        });
+        let newest = (15..30)
+            .rev()
+            .map(|n| format!("clang-{n}"))
+            .find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()));
         newest.unwrap_or_else(|| "clang".to_owned())
     });
     Command::new(name)
