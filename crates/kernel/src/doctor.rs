@@ -241,13 +241,13 @@ fn try_with(name: &str, hook: &Hook, options: &attach::AttachOptions) -> Finding
     let Some(program) = loaded.programs().next() else { return finding(area, name, State::Missing) };
     match attach::attach(program, hook, options) {
         Ok(_links) => finding(area, name, State::Ok),
-        Err(attach::AttachError::Permission { missing, next, .. }) => {
-            finding(area, name, State::Denied).detail(missing).remedy(next)
-        }
-        Err(attach::AttachError::Unsupported { why, next, .. }) => {
-            finding(area, name, State::Missing).detail(why).remedy(next)
-        }
-        Err(e) => finding(area, name, State::Missing).detail(e.to_string()),
+        Err(e) => match *e.cause {
+            attach::Cause::Permission { missing, next } => {
+                finding(area, name, State::Denied).detail(missing).remedy(next)
+            }
+            attach::Cause::Unsupported { why, next } => finding(area, name, State::Missing).detail(why).remedy(next),
+            cause => finding(area, name, State::Missing).detail(cause.to_string()),
+        },
     }
 }
 

@@ -4,7 +4,7 @@
 mod attach_support;
 
 use attach_support::*;
-use skep_kernel::attach::{AttachError, AttachOptions, CgroupMode, Direction, Rate, Sampling, TcxOrder, XdpMode};
+use skep_kernel::attach::{AttachOptions, Cause, CgroupMode, Direction, Rate, Sampling, TcxOrder, XdpMode};
 use skep_kernel::kconfig::Kconfig;
 use skep_kernel::{Class, Link};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -74,7 +74,7 @@ fn names_that_are_not_there() {
     }
     let near = |section: &str, expected: &str| {
         let error = counting(section, 0).expect("load").attach(&options()).expect_err(section);
-        let AttachError::NoSuch { near, .. } = &error else { panic!("{error}") };
+        let Cause::NoSuch { near, .. } = error.cause.as_ref() else { panic!("{error}") };
         assert!(near.iter().any(|n| n == expected), "{error}");
         assert_eq!(error.class(), Class::NotSo, "{error}");
     };
@@ -84,7 +84,7 @@ fn names_that_are_not_there() {
     near("uprobe/libc.so.6:mallocc", "malloc");
     near("uprobe/libcc.so.6:malloc", "libc.so.6");
     let error = counting("tracepoint/../..", 0).expect("load").attach(&options()).expect_err("no such");
-    assert!(matches!(error, AttachError::NoSuch { .. }), "{error}");
+    assert!(matches!(*error.cause, Cause::NoSuch { .. }), "{error}");
     let xdp = counting("xdp", 2).expect("load");
     let error = xdp.attach(&on("loo")).expect_err("no such");
     assert_eq!(
@@ -92,9 +92,10 @@ fn names_that_are_not_there() {
         "attach skep_test to loo (XDP): there is no interface `loo` (is it `lo`?)"
     );
     let error = xdp.attach(&AttachOptions { netns: Some("/run/netns/skep-none".into()), ..on("lo") });
-    assert!(matches!(error, Err(AttachError::NoSuch { what: "network namespace", .. })), "{error:?}");
+    let error = error.expect_err("no such namespace");
+    assert!(matches!(*error.cause, Cause::NoSuch { what: "network namespace", .. }), "{error}");
     let error = xdp.attach(&AttachOptions { netns: Some("/etc/passwd".into()), ..on("lo") });
-    assert!(matches!(error, Err(AttachError::Usage { .. })), "{error:?}");
+    assert_eq!(error.expect_err("no namespace").class(), Class::Usage);
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn xdp() {
         for mode in [XdpMode::Auto, XdpMode::Generic] {
             let error = second.attach(&AttachOptions { xdp: mode, ..options.clone() }).expect_err("busy");
             let id = first.program.id().expect("id").to_string();
-            assert!(matches!(&error, AttachError::Busy { by, .. } if by.contains(&id)), "{error}");
+            assert!(matches!(error.cause.as_ref(), Cause::Busy { by, .. } if by.contains(&id)), "{error}");
         }
         // Another program takes its place without a moment in between.
         links[0].update(&second.program).expect("update");
@@ -398,7 +399,7 @@ fn tc() {
             assert_eq!((ingress.count(), last.count()), (before, 0));
             let other = counting("tc", 0).expect("load");
             let error = other.attach(&order(TcxOrder::After(u32::MAX - 7))).expect_err("no such program");
-            assert!(matches!(error, AttachError::NoSuch { .. }), "{error}");
+            assert!(matches!(*error.cause, Cause::NoSuch { .. }), "{error}");
         }
         drop(links);
     });
@@ -483,7 +484,7 @@ fn network_namespace_hooks() {
         let other = counting("flow_dissector", 0).expect("load");
         if let Some(links) = may_be_refused("flow_dissector", dissector.attach(&here)) {
             let error = other.attach(&here).expect_err("one a namespace");
-            assert!(matches!(error, AttachError::Busy { .. }), "{error}");
+            assert!(matches!(*error.cause, Cause::Busy { .. }), "{error}");
             drop(links);
         }
 
@@ -495,7 +496,7 @@ fn network_namespace_hooks() {
                     socket.send_to(b"x", "127.0.0.1:9").expect("send");
                     assert!(within_seconds(|| netfilter.count() > 0));
                     let error = netfilter.attach(&options()).expect_err("the priority is taken");
-                    assert!(matches!(error, AttachError::Busy { .. }), "{error}");
+                    assert!(matches!(*error.cause, Cause::Busy { .. }), "{error}");
                     drop(links);
                 }
             }
@@ -595,7 +596,7 @@ fn cgroups_that_do_not_share() {
     assert!(links[0].survives_kill());
     let error = second.attach(&mode(CgroupMode::Multi)).expect_err("not shared");
     let id = first.program.id().expect("id").to_string();
-    assert!(matches!(&error, AttachError::Busy { by, .. } if by.contains(&id)), "{error}");
+    assert!(matches!(error.cause.as_ref(), Cause::Busy { by, .. } if by.contains(&id)), "{error}");
     drop(links);
     let links = second.attach(&mode(CgroupMode::Overridable)).expect("attach");
     assert!(group.run_child("child_connects").contains("ConnectionRefused"));
@@ -609,7 +610,7 @@ fn cgroups_that_do_not_share() {
     assert_eq!(error.class(), Class::Usage, "{error}");
     assert!(error.to_string().contains("on this machine they are under /"), "{error}");
     let error = wrong("/sys/fs/cgroup/skep-none");
-    assert!(matches!(error, AttachError::NoSuch { what: "cgroup", .. }), "{error}");
+    assert!(matches!(*error.cause, Cause::NoSuch { what: "cgroup", .. }), "{error}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod net;
 mod probe;
 mod tracing;
 
-pub use error::AttachError;
+pub use error::{AttachError, Cause};
 
 use crate::{Link, Program};
 use error::Attempt;

@@ -46,12 +46,9 @@ fn inside<T: Send>(
             rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).map_err(|e| {
                 let errno = Errno(e.raw_os_error());
                 match errno.0 {
-                    libc::EPERM => AttachError::Permission {
-                        program: attempt.program.name().to_owned(),
-                        place: attempt.place.clone(),
-                        missing: format!("entering {} takes CAP_SYS_ADMIN", path.display()),
-                        next: "run as root".into(),
-                    },
+                    libc::EPERM => {
+                        attempt.permission(format!("entering {} takes CAP_SYS_ADMIN", path.display()), "run as root")
+                    }
                     libc::EINVAL => attempt.usage(format!("{} is no network namespace", path.display()), ""),
                     _ => attempt.kernel(errno, ""),
                 }

@@ -91,7 +91,7 @@ pub(crate) fn create(
         Extra::Netfilter { family, hook, priority, flags } => {
             [pair(family, hook), pair(priority as u32, flags), 0, 0, 0, 0]
         }
-        Extra::Iter { info } if info.is_empty() => [0; 6],
+        Extra::Iter { info: [] } => [0; 6],
         Extra::Iter { info } => [info.as_ptr() as u64, pair(info.len() as u32, 0), 0, 0, 0, 0],
         Extra::KprobeMulti { flags, symbols, cookies } => {
             if !cookies.is_empty() && cookies.len() != symbols.len() {

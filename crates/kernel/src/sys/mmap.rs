@@ -44,7 +44,7 @@ impl Mapping {
     }
 
     fn place(&self, at: usize, size: usize) -> Option<*mut u8> {
-        if at % size != 0 || at.checked_add(size)? > self.len {
+        if !at.is_multiple_of(size) || at.checked_add(size)? > self.len {
             return None;
         }
         // SAFETY: within the mapping, checked above.
