@@ -4,6 +4,7 @@ use crate::error::{Errno, Error, Result};
 use crate::info;
 use crate::sys::obj;
 use skep_btf::Btf;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -102,7 +103,15 @@ pub fn kernel_btf() -> Result<Btf> {
 }
 
 fn read_kernel_btf() -> Result<Btf> {
-    match std::fs::read(VMLINUX) {
+    // The kernel's types never change while it runs.
+    let read = std::fs::File::open(VMLINUX).and_then(|mut file| match crate::sys::copy_mapped(&file) {
+        Some(data) => Ok(data),
+        None => {
+            let mut data = Vec::new();
+            file.read_to_end(&mut data).map(|_| data)
+        }
+    });
+    match read {
         Ok(data) => return Btf::parse(data).map_err(|source| Error::Btf { of: VMLINUX.into(), source }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(Error::file("read", VMLINUX, e)),

@@ -85,9 +85,15 @@ fn obtain(spec: &MapSpec, btf: Option<&BtfObject>, options: &LoadOptions, pins: 
     Ok(map)
 }
 
-/// What the spec leaves to the loader: sizes that depend on the machine.
+/// What the spec leaves to the loader: sizes that depend on the machine, and those that the kernel fixes. A buffer may
+/// declare the type of its records as that of its values; the kernel takes no such sizes.
 fn settled(spec: &MapSpec) -> Result<MapSpec> {
     let mut spec = spec.clone();
+    match spec.map_type {
+        MapType::PerfEventArray => (spec.key_size, spec.value_size) = (4, 4),
+        MapType::Ringbuf | MapType::UserRingbuf => (spec.key_size, spec.value_size) = (0, 0),
+        _ => {}
+    }
     match spec.map_type {
         MapType::PerfEventArray if spec.max_entries == 0 => spec.max_entries = cpu::possible()? as u32,
         MapType::Ringbuf | MapType::UserRingbuf if spec.max_entries > 0 => {
