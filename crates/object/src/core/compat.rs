@@ -15,18 +15,22 @@ use super::essential_name;
 /// Nested types that a comparison follows.
 const MAX_DEPTH: u32 = 32;
 
-/// How many members and types one record may look at.
+/// Members and types that one record may look at. The largest struct of a kernel has some hundreds of members; a record
+/// looks at some thousands, one that asks for a whole `task_struct` to match at some hundred thousands.
+const MAX_COMPARED: u32 = 10_000_000;
+
+/// How much of [`MAX_COMPARED`] is left.
 #[derive(Debug)]
 pub(super) struct Budget(u32);
 
 impl Budget {
-    /// The largest struct of a kernel has some hundreds of members; a record looks at some thousands.
     pub(super) fn new() -> Budget {
-        Budget(2_000_000)
+        Budget(MAX_COMPARED)
     }
 
     pub(super) fn spend(&mut self) -> Result<(), String> {
-        self.0 = self.0.checked_sub(1).ok_or("the types are too entangled to compare (more than 2000000 steps)")?;
+        let too_many = || format!("the types are too entangled to compare (more than {MAX_COMPARED} steps)");
+        self.0 = self.0.checked_sub(1).ok_or_else(too_many)?;
         Ok(())
     }
 }
@@ -153,8 +157,15 @@ pub(super) fn matches(
                     return Ok(false);
                 }
                 for variant in &a.variants {
-                    budget.spend()?;
-                    if !b.variants.iter().any(|other| names_match(variant.name, other.name)) {
+                    let mut found = false;
+                    for other in &b.variants {
+                        budget.spend()?;
+                        if names_match(variant.name, other.name) {
+                            found = true;
+                            break;
+                        }
+                    }
+                    if !found {
                         return Ok(false);
                     }
                 }
@@ -169,8 +180,11 @@ pub(super) fn matches(
                 }
                 for member in &a.members {
                     let mut found = false;
-                    for other in b.members.iter().filter(|other| names_match(member.name, other.name)) {
-                        if matches(local, member.ty, target, other.ty, behind_pointer, level, budget)? {
+                    for other in &b.members {
+                        budget.spend()?;
+                        if names_match(member.name, other.name)
+                            && matches(local, member.ty, target, other.ty, behind_pointer, level, budget)?
+                        {
                             found = true;
                             break;
                         }

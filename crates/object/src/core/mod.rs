@@ -10,10 +10,10 @@
 //! - it is wrong in itself, or candidates disagree: an [`Error::Core`].
 //!
 //! Candidates are the target's types of the same name and kind; what follows `___` in a name is a flavour and not
-//! compared. The rules by which they match are libbpf's (`relo_core.c`), see [`access`] and [`compat`]; the loaders must
+//! compared. The rules by which they match are libbpf's (`relo_core.c`), see the modules `access` and `compat`; the loaders must
 //! agree, or an object would mean something else under each.
 //!
-//! Limits: 64 steps in a path, 32 nested types in a comparison, 2 000 000 members looked at for one record.
+//! Limits: 64 steps in a path, 32 nested types in a comparison, 10 000 000 members looked at for one record.
 
 mod access;
 mod compat;
