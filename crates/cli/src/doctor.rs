@@ -39,8 +39,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
             }
         }
     }
-    out.flush();
-    Ok(())
+    out.end()
 }
 
 /// Something that compiling C needs.

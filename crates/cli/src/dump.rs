@@ -56,8 +56,7 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<(), Failure> {
             print(&mut out, args, &view, &contents);
         }
     }
-    out.flush();
-    Ok(())
+    out.end()
 }
 
 fn print(out: &mut Output, args: &DumpArgs, view: &MapView, contents: &Contents) {

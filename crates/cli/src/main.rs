@@ -1,5 +1,8 @@
 //! The `skep` command: parses arguments, calls, prints. What it prints is documented under docs/.
 
+// The standard macros panic where nobody reads; `output` has what does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 mod diagnose;
 mod doctor;
@@ -22,14 +25,14 @@ fn main() -> ExitCode {
         Command::Dump(args) => dump::dump(&args).map(|()| 0),
         Command::Doctor(args) => doctor::doctor(&args).map(|()| 0),
         Command::Wait { command } => {
-            eprintln!("error: {:#}", run::child::wait_then_exec(&command));
+            output::tell(format_args!("error: {:#}", run::child::wait_then_exec(&command)));
             Ok(127)
         }
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("{failure}");
+            output::tell(&failure);
             ExitCode::from(failure.code())
         }
     }

@@ -1,12 +1,21 @@
-//! Standard output: whole lines, and a reader that goes away ends the command in order instead of with a panic.
+//! Standard output and standard error: whole lines, and a reader that goes away ends the command in order instead of with
+//! a panic.
 
+use crate::failure::{Exit, Failure};
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
+
+/// Writes a line to standard error. A full disk or a closed pipe there leaves nowhere to complain to: the work goes on.
+pub(crate) fn tell(line: impl fmt::Display) {
+    // One write a line, so that lines of several processes do not mix.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
 
 /// Standard output.
 pub(crate) struct Output {
     out: io::BufWriter<io::Stdout>,
     terminal: bool,
-    closed: bool,
+    failed: Option<io::Error>,
 }
 
 impl Output {
@@ -14,7 +23,7 @@ impl Output {
     pub(crate) fn new() -> Output {
         let out = io::stdout();
         let terminal = out.is_terminal();
-        Output { out: io::BufWriter::new(out), terminal, closed: false }
+        Output { out: io::BufWriter::new(out), terminal, failed: None }
     }
 
     /// Whether a person looks at it.
@@ -22,15 +31,15 @@ impl Output {
         self.terminal
     }
 
-    /// Whether its reader has gone away.
+    /// Whether nothing can be written any more: its reader has gone away, or the disk is full.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed
+        self.failed.is_some()
     }
 
     /// Writes text as it is.
     pub(crate) fn text(&mut self, text: &str) {
-        if !self.closed && self.out.write_all(text.as_bytes()).is_err() {
-            self.closed = true;
+        if self.failed.is_none() {
+            self.failed = self.out.write_all(text.as_bytes()).err();
         }
     }
 
@@ -41,8 +50,21 @@ impl Output {
 
     /// Lets what was written be seen.
     pub(crate) fn flush(&mut self) {
-        if !self.closed && self.out.flush().is_err() {
-            self.closed = true;
+        if self.failed.is_none() {
+            self.failed = self.out.flush().err();
+        }
+    }
+
+    /// Writes what is left, and says whether all of it could be written. A reader that has gone away has what it wanted.
+    pub(crate) fn end(&mut self) -> Result<(), Failure> {
+        self.flush();
+        match &self.failed {
+            None => Ok(()),
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Some(error) => Err(Failure::say(
+                Exit::NotSo,
+                format!("write to standard output: {error}; what was printed is not complete"),
+            )),
         }
     }
 

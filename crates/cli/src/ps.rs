@@ -45,8 +45,7 @@ pub(crate) fn ps(args: &PsArgs) -> Result<(), Failure> {
         Format::Text => out.text(&inventory.text(&wanted)),
         Format::Json => inventory.json(&wanted).iter().for_each(|object| out.json(object)),
     }
-    out.flush();
-    Ok(())
+    out.end()
 }
 
 impl Inventory {

@@ -7,6 +7,7 @@ mod stream;
 use crate::args::{EngineChoice, RunArgs};
 use crate::diagnose;
 use crate::failure::{Exit, Failure};
+use crate::output::tell;
 use crate::signals::Stop;
 use child::Held;
 use skep_engine::{AttachOptions, Attached, Choice, LoadOptions, Sampling, Session};
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let stop = Stop::listen()?;
     let mut spec = source::read(args)?;
     for warning in spec.warnings.iter().filter(|_| !args.quiet) {
-        eprintln!("warning: {}: {warning}", spec.name);
+        tell(format_args!("warning: {}: {warning}", spec.name));
     }
     let mut held = match args.command.as_slice() {
         [] => None,
@@ -43,30 +44,30 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let name = spec.name.clone();
     let mut session = engine.load(spec, &options).map_err(|error| diagnose::failure(&error, args.log))?;
     for warning in session.warnings().iter().filter(|_| !args.quiet) {
-        eprintln!("warning: {name}: {warning}");
+        tell(format_args!("warning: {name}: {warning}"));
     }
     if args.log {
         for program in session.programs() {
             if let Some(log) = session.log(program) {
-                eprintln!("verifier log of {}:\n{}", session.spec().programs[program.0].name, log.trim_end());
+                tell(format_args!("verifier log of {}:\n{}", session.spec().programs[program.0].name, log.trim_end()));
             }
         }
     }
     let mut stream = Stream::new(args, session.as_ref())?;
     let attached = attach_all(session.as_mut(), args, pid)?;
     for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
-        eprintln!("skep: {name}: {note}");
+        tell(format_args!("skep: {name}: {note}"));
     }
     if !args.quiet {
         let places: Vec<String> = attached.iter().map(|attached| attached.place.clone()).collect();
         let count = session.programs().len();
         let programs = if count == 1 { "program" } else { "programs" };
-        eprintln!(
+        tell(format_args!(
             "skep: {name}: {count} {programs} in the {}, attached in {:.0?}: {}",
             engine.name(),
             started.elapsed(),
             places.join(", ")
-        );
+        ));
     }
     let outputs = attached.iter().filter_map(|attached| attached.output.as_deref()).collect::<Vec<_>>();
     for output in &outputs {
@@ -84,6 +85,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     stream.finish(session.as_mut()).map_err(|error| diagnose::failure(&error, args.log))?;
     drop(session);
+    stream.end()?;
     Ok(held.as_mut().and_then(Held::ended).map_or(0, exit_code))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::args::{Format, RunArgs};
 use crate::failure::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, tell};
 use crate::signals::Stop;
 use crate::view::map::{Facts, GlobalsView, MapView};
 use crate::view::records::RecordView;
@@ -154,16 +154,20 @@ impl Stream {
         let mut lost: Vec<_> = self.lost.iter().collect();
         lost.sort();
         for (map, count) in lost {
-            eprintln!(
+            tell(format_args!(
                 "skep: {count} records of {} were lost: the buffer was full. A larger max_entries, or fewer records, helps",
                 spec.maps[map.0].name
-            );
+            ));
         }
         if self.prints_lost > 0 {
-            eprintln!("skep: {} bpf_printk lines were lost: the kernel's trace buffer was full", self.prints_lost);
+            tell(format_args!("skep: {} bpf_printk lines were lost: the kernel's trace buffer was full", self.prints_lost));
         }
-        self.out.flush();
         Ok(())
+    }
+
+    /// Whether all of it could be written.
+    pub(crate) fn end(&mut self) -> Result<(), Failure> {
+        self.out.end()
     }
 
     fn poll(&mut self, session: &mut dyn Session, wait: Duration) -> Result<usize, Error> {
