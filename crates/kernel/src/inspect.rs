@@ -24,22 +24,22 @@ pub const LIMIT: usize = 1 << 20;
 
 /// Every program, by id.
 pub fn programs() -> Result<Vec<ProgramInfo>> {
-    all(Kind::Program, "programs", |fd| info::program_info(fd))
+    all(Kind::Program, "programs", info::program_info)
 }
 
 /// Every map, by id.
 pub fn maps() -> Result<Vec<MapInfo>> {
-    all(Kind::Map, "maps", |fd| info::map_info(fd))
+    all(Kind::Map, "maps", info::map_info)
 }
 
 /// Every link, by id.
 pub fn links() -> Result<Vec<LinkInfo>> {
-    all(Kind::Link, "links", |fd| link_info(fd))
+    all(Kind::Link, "links", link_info)
 }
 
 /// Every BTF object, by id: the kernel's, its modules', and those of programs.
 pub fn btf_objects() -> Result<Vec<BtfInfo>> {
-    all(Kind::Btf, "BTF objects", |fd| info::btf_info(fd))
+    all(Kind::Btf, "BTF objects", info::btf_info)
 }
 
 fn all<T>(kind: Kind, what: &'static str, ask: impl Fn(BorrowedFd<'_>) -> Result<T>) -> Result<Vec<T>> {

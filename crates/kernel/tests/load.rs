@@ -472,3 +472,36 @@ fn nothing_stays_after_a_kill() {
     assert!(gone(), "program {id} or its map is still there");
     assert!(!skep_kernel::inspect::links().expect("list").iter().any(|l| l.program_id == id));
 }
+
+/// A process without rights is told which, and how to get them. The test runs itself again as that process.
+#[test]
+fn without_rights() {
+    if !support::root("without_rights") && std::env::var_os("SKEP_TEST_OBJECT").is_none() {
+        return;
+    }
+    if let Some(path) = std::env::var_os("SKEP_TEST_OBJECT") {
+        let spec = ObjectSpec::parse("case", &std::fs::read(path).expect("the object")).expect("an object");
+        let error = load(&spec, &LoadOptions::default()).expect_err("not permitted");
+        println!("CLASS {:?} ERROR {error}", error.class());
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    let place = |name: &str| dir.path().join(name);
+    std::fs::write(place("case.o"), support::compile_text(r#"SEC("xdp") int p(struct xdp_md *ctx) { return 2; }"#))
+        .expect("write");
+    std::fs::copy(std::env::current_exe().expect("this test"), place("test")).expect("copy");
+    let out = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(place("test"))
+        .args(["--exact", "without_rights", "--nocapture"])
+        .env("SKEP_TEST_OBJECT", place("case.o"))
+        .output()
+        .expect("setpriv");
+    let text = String::from_utf8_lossy(&out.stdout);
+    let said = text.lines().find(|l| l.contains("CLASS")).unwrap_or_else(|| panic!("{out:?}"));
+    assert!(said.contains("CLASS NotPermittedOrUnsupported"), "{said}");
+    assert!(said.contains("not permitted: this process has no CAP_BPF"), "{said}");
+    assert!(said.contains("run as root (sudo)") && !said.contains("memlock"), "{said}");
+}

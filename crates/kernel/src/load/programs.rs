@@ -231,10 +231,11 @@ fn explain(
         let (missing, remedy) = privilege::diagnose(needed);
         return LoadError::Permission { object: what, missing, remedy };
     }
-    if !verified && (log.trim().is_empty() || errno == Errno::ENOTSUPP) {
-        if let Some((why, remedy)) = unsupported(program, errno) {
-            return LoadError::Unsupported { what, why, remedy };
-        }
+    if !verified
+        && (log.trim().is_empty() || errno == Errno::ENOTSUPP)
+        && let Some((why, remedy)) = unsupported(program, errno)
+    {
+        return LoadError::Unsupported { what, why, remedy };
     }
     let mut refusal = Refusal::new(&program.name, errno, &log);
     if let Some(insn) = refusal.insn {
@@ -271,16 +272,16 @@ fn uses_trampoline(program: &ProgramSpec) -> bool {
 /// Whether it is this kernel that can't, by asking for the least program of the same type.
 fn unsupported(program: &ProgramSpec, errno: Errno) -> Option<(String, String)> {
     let hook = &program.hook;
-    if errno.is_unsupported() || errno.0 == libc::EINVAL {
-        if !features::program_type(hook.prog_type).is_supported() {
-            return Some((
-                format!("this kernel does not take programs of type {}", hook.prog_type),
-                format!(
-                    "it came with Linux {} and may have been left out of this kernel's configuration; `skep doctor` tells what runs here",
-                    hook.prog_type.since()
-                ),
-            ));
-        }
+    let asks_too_much = errno.is_unsupported() || errno.0 == libc::EINVAL;
+    if asks_too_much && !features::program_type(hook.prog_type).is_supported() {
+        return Some((
+            format!("this kernel does not take programs of type {}", hook.prog_type),
+            format!(
+                "it came with Linux {} and may have been left out of this kernel's configuration; `skep doctor` tells \
+                 what runs here",
+                hook.prog_type.since()
+            ),
+        ));
     }
     if errno == Errno::ENOTSUPP {
         return Some((

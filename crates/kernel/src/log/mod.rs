@@ -390,3 +390,77 @@ fn parse_stats(rest: &str) -> Option<Stats> {
         peak_states: after("peak_states "),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As 5.10 writes it: no file names, states on lines of their own, `inv` for numbers.
+    const OLD: &str = "func#0 @0\n0: R1=ctx(id=0,off=0,imm=0) R10=fp0\n; int key = 1;\n0: (b7) r1 = 1\n1: R1_w=inv1 R10=fp0\n\
+        1: (63) *(u32 *)(r10 -4) = r1\n; value = bpf_map_lookup_elem(&m, &key);\n5: (85) call bpf_map_lookup_elem#1\n\
+        6: R0_w=map_value_or_null(id=1,off=0,ks=4,vs=8,imm=0) R10=fp0 fp-8=mmmm????\n; *value = 2;\n\
+        6: (b7) r1 = 2\n7: R0_w=map_value_or_null(id=1,off=0,ks=4,vs=8,imm=0) R1_w=inv2 R10=fp0 fp-8=mmmm????\n\
+        7: (7b) *(u64 *)(r0 +0) = r1\nR0 invalid mem access 'map_value_or_null'\n\
+        processed 8 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n";
+
+    #[test]
+    fn an_old_log() {
+        let r = Refusal::new("p", Errno(libc::EACCES), OLD);
+        assert_eq!(r.message, "R0 invalid mem access 'map_value_or_null'");
+        assert_eq!(r.insn, Some(InsnIdx(7)));
+        assert_eq!(r.insn_text.as_deref(), Some("*(u64 *)(r0 +0) = r1"));
+        assert_eq!(r.source.as_ref().map(|s| s.text.as_str()), Some("*value = 2;"));
+        let registers = r.registers.as_deref().unwrap_or("");
+        assert!(registers.starts_with("R0=map_value_or_null(id=1") && registers.contains("R1=inv2"), "{registers}");
+        assert_eq!(r.stats.as_ref().map(|s| (s.processed_insns, s.limit)), Some((8, 1_000_000)));
+    }
+
+    #[test]
+    fn branches_that_were_left_are_forgotten() {
+        let log = "0: R1=ctx() R10=fp0\n; if (a) @ x.c:3\n0: (15) if r1 == 0x0 goto pc+2\n; return 1; @ x.c:4\n\
+            1: (b7) r0 = 1 ; R0_w=1\n2: (95) exit\n\nfrom 0 to 3: R1=0 R10=fp0\n; return *p; @ x.c:5:9\n\
+            3: (61) r0 = *(u32 *)(r1 +0)\nR1 invalid mem access 'scalar'\n\
+            verification time 12 usec\nstack depth 8+0\nprocessed 4 insns (limit 1000000) max_states_per_insn 0\n";
+        let r = Refusal::new("p", Errno(libc::EACCES), log);
+        assert_eq!(r.insn, Some(InsnIdx(3)));
+        let source = r.source.as_ref().expect("a line");
+        assert_eq!((source.file.as_str(), source.line, source.column), ("x.c", 5, 9));
+        assert_eq!(r.path.iter().map(|p| p.line).collect::<Vec<_>>(), [3]);
+        assert_eq!(r.registers.as_deref(), Some("R1=0 R10=fp0"));
+        let stats = r.stats.as_ref().expect("counts");
+        assert_eq!((stats.time_us, stats.stack.as_deref()), (Some(12), Some("8+0")));
+    }
+
+    #[test]
+    fn reasons_without_an_instruction() {
+        for (log, message, insn) in [
+            (
+                "last insn is not an exit or jmp\nprocessed 0 insns (limit 1000000)\n",
+                "last insn is not an exit or jmp",
+                None,
+            ),
+            ("unreachable insn 3\nprocessed 0 insns\n", "unreachable insn 3", Some(InsnIdx(3))),
+            ("", "the kernel does not know this kind of program or one of its flags (EINVAL)", None),
+        ] {
+            let r = Refusal::new("p", Errno(libc::EINVAL), log);
+            assert_eq!(r.message, message);
+            assert_eq!(r.insn, insn, "{log}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(log in "\\PC*") {
+            Refusal::new("p", Errno(22), &log);
+        }
+
+        #[test]
+        fn any_piece_of_a_log_is_read(from in 0..OLD.len(), to in 0..OLD.len(), cut in any::<bool>()) {
+            let piece = OLD.get(from.min(to)..from.max(to)).unwrap_or("");
+            let piece = if cut { piece.replace(' ', "\n") } else { piece.to_owned() };
+            let refusal = Refusal::new("p", Errno(13), &piece);
+            let _ = refusal.advice();
+        }
+    }
+}

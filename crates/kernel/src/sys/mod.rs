@@ -133,7 +133,8 @@ pub(crate) fn fs_magic(path: &std::ffi::CStr) -> Option<i64> {
         return None;
     }
     // SAFETY: the call succeeded and has filled it (and zeros are a valid value of it).
-    Some(i64::from(unsafe { out.assume_init() }.f_type) & 0xffff_ffff)
+    let filled = unsafe { out.assume_init() };
+    Some(filled.f_type & 0xffff_ffff)
 }
 
 /// What `uname -r` says.
