@@ -4,7 +4,7 @@ use crate::args::RunArgs;
 use crate::failure::{Exit, Failure};
 use skep_cc::{CcError, Compiler};
 use skep_object::ObjectSpec;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 /// Largest object that is read. Objects with all their debug information stay far below.
@@ -28,18 +28,26 @@ pub(crate) fn read(args: &RunArgs) -> Result<ObjectSpec, Failure> {
             ),
         ));
     }
-    ObjectSpec::parse(&name, &bytes).map_err(|error| Failure::say(Exit::NotSo, format!("read {name}: {error}")))
+    ObjectSpec::parse(&name, &bytes).map_err(|error| Failure::say(Exit::NotSo, error))
+}
+
+/// A file that is not there is wrong usage; one that may not be read is a matter of rights.
+fn exit_of(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::Unavailable,
+        _ => Exit::Usage,
+    }
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = path.display();
-    let fail = |error: std::io::Error| Failure::say(Exit::Usage, format!("read {name}: {error}"));
+    let fail = |error: io::Error| Failure::say(exit_of(&error), format!("read {name}: {error}"));
     let file = std::fs::File::open(path).map_err(fail)?;
     let about = file.metadata().map_err(fail)?;
     if about.is_dir() {
         return Err(Failure::say(Exit::Usage, format!("read {name}: it is a directory; give a .c file or an object")));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(MAX_FILE_BYTES) + 1).unwrap_or(0));
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let limit = MAX_FILE_BYTES >> 20;
@@ -51,16 +59,16 @@ fn load(path: &Path) -> Result<Vec<u8>, Failure> {
 fn compile(path: &Path, args: &RunArgs) -> Result<Vec<u8>, Failure> {
     let mut compiler = Compiler::from_env();
     compiler.flags.clone_from(&args.cflags);
-    compiler.color = std::io::stderr().is_terminal();
+    compiler.color = io::stderr().is_terminal();
     let compiled = compiler.compile(path).map_err(|error| {
         let exit = match &error {
-            CcError::Source { .. } => Exit::Usage,
+            CcError::Source { cause, .. } => exit_of(cause),
             CcError::Refused { .. } => Exit::NotSo,
             _ => Exit::Unavailable,
         };
         Failure::say(exit, error)
     })?;
     // clang's warnings as it wrote them, whatever bytes they hold.
-    let _ = std::io::stderr().write_all(&compiled.diagnostics);
+    let _ = io::stderr().write_all(&compiled.diagnostics);
     Ok(compiled.object)
 }
