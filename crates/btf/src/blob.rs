@@ -6,9 +6,10 @@
 //! Both record layouts are read: the classic one and that of Linux 7.1 (`vlen` of 24 bits, kind of 7 bits, and an
 //! optional layout section, by which kinds that are newer than this program can be stepped over).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::query::NameIndex;
+use crate::query::{NameIndex, SCANS};
 use crate::{
     Array, Composite, Datasec, Enum, Error, FuncProto, Int, Kind, Linkage, Member, Param, Type, TypeId, VarInfo,
     Variant,
@@ -82,6 +83,8 @@ pub(crate) struct Inner {
     /// What the offset of the first own string is: 0, or the end of the base's strings.
     first_string: u32,
     index: OnceLock<NameIndex>,
+    /// Names that were searched for so far without an index.
+    scans: AtomicUsize,
 }
 
 /// The first 12 bytes of a record, and where its elements start in the blob's data.
@@ -202,7 +205,7 @@ impl Btf {
             offsets,
             first_id,
             first_string,
-            index: OnceLock::new(),
+            index: OnceLock::new(), scans: AtomicUsize::new(0),
         })))
     }
 
@@ -253,6 +256,20 @@ impl Btf {
 
     pub(crate) fn offsets(&self) -> &[u32] {
         &self.0.offsets
+    }
+
+    /// The index, if there is one or if it is time to make it.
+    pub(crate) fn index_or_scan(&self) -> Option<&NameIndex> {
+        let index = self.0.index.get();
+        match index {
+            None if self.0.scans.fetch_add(1, Ordering::Relaxed) >= SCANS => Some(self.index()),
+            _ => index,
+        }
+    }
+
+    /// The own strings, and the offset of the first.
+    pub(crate) fn own_strings(&self) -> (u32, &[u8]) {
+        (self.0.first_string, &self.0.data[self.0.strings.0..self.0.strings.1])
     }
 
     pub(crate) fn index(&self) -> &NameIndex {

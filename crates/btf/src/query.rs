@@ -1,12 +1,19 @@
 //! Questions to a BTF: by name, through modifiers, sizes, members by path.
 //!
-//! The name index is made at the first question by name: a chained hash table of ids (two `u32` arrays, about 1 MB for a
-//! kernel), no copies of the names.
+//! A name is looked for in the strings first, and then the types are searched for one that has it there: about 0.4 ms for a
+//! kernel. Whoever asks for more than [`SCANS`] names gets an index, which takes as long as some ten such searches to
+//! make: a chained hash table of ids (two `u32` arrays, about 1 MB for a kernel), no copies of the names.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use crate::{Btf, DEPTH_LIMIT, Error, FuncProto, Kind, Member, Type, TypeId};
+
+/// Names that are searched for before an index is made.
+pub(crate) const SCANS: usize = 8;
+
+/// Places in the strings where a name may stand, before a search gives way to the index: a short name is the end of many.
+const MAX_PLACES: usize = 64;
 
 /// Ids by hash of their name. Chains run in ascending order of ids.
 #[derive(Debug)]
@@ -91,14 +98,50 @@ impl Btf {
         if let Some(id) = self.base().and_then(|base| base.find_any(name, kinds)) {
             return Some(id);
         }
-        self.index().ids(self, name).find(|id| self.kind(*id).is_ok_and(|kind| kinds.contains(&kind)))
+        self.own_ids(name).into_iter().find(|id| self.kind(*id).is_ok_and(|kind| kinds.contains(&kind)))
     }
 
     /// All types of this name, any kind, in ascending order of their ids.
     pub fn find_all(&self, name: &str) -> Vec<TypeId> {
         let mut ids = self.base().map(|base| base.find_all(name)).unwrap_or_default();
-        ids.extend(self.index().ids(self, name));
+        ids.extend(self.own_ids(name));
         ids
+    }
+
+    /// Own types of this name, ascending.
+    fn own_ids(&self, name: &str) -> Vec<TypeId> {
+        if name.is_empty() {
+            return Vec::new();
+        }
+        match self.index_or_scan() {
+            Some(index) => index.ids(self, name).collect(),
+            None => self.scan(name).unwrap_or_else(|| self.index().ids(self, name).collect()),
+        }
+    }
+
+    /// Searches the strings, then the types. `None` when the name stands in too many places to be worth it.
+    fn scan(&self, name: &str) -> Option<Vec<TypeId>> {
+        let needle: Vec<u8> = name.bytes().chain([0]).collect();
+        let finder = memchr::memmem::Finder::new(&needle);
+        let mut places = Vec::new();
+        let mut owner = Some(self);
+        while let Some(btf) = owner {
+            let (first, strings) = btf.own_strings();
+            for at in finder.find_iter(strings) {
+                // A name may also be the end of a longer string: what counts is what stands from its offset on.
+                places.push(first.checked_add(u32::try_from(at).ok()?)?);
+                if places.len() > MAX_PLACES {
+                    return None;
+                }
+            }
+            owner = btf.base();
+        }
+        if places.is_empty() {
+            return Some(Vec::new());
+        }
+        places.sort_unstable();
+        let has_name = |id: &TypeId| self.raw(*id).is_ok_and(|(raw, _)| places.binary_search(&raw.name_off).is_ok());
+        Some((0..self.offsets().len()).filter_map(|own| own_id(self, own)).filter(has_name).collect())
     }
 
     /// Follows typedefs, const, volatile, restrict and type tags to the type beneath; a cycle is an error.
