@@ -34,6 +34,7 @@ fn refused(refusal: &Refusal, log: bool, styled: bool, read: &dyn Fn(&str) -> Op
     if let (Some(excerpt), Some(line)) = (&source, &refusal.source) {
         let mut snippet = Snippet::source(excerpt.text.as_str())
             .line_start(excerpt.first_line as usize)
+            .fold(false)
             .annotation(AnnotationKind::Primary.span(excerpt.span.clone()).label(refusal.message.as_str()));
         if !line.file.is_empty() {
             snippet = snippet.path(line.file.as_str());
@@ -46,9 +47,7 @@ fn refused(refusal: &Refusal, log: bool, styled: bool, read: &dyn Fn(&str) -> Op
         notes.push(format!("instruction {insn}: {text}").trim_end_matches([':', ' ']).to_owned());
     }
     notes.push(format!("the kernel says: {} ({})", refusal.message, refusal.errno));
-    if let Some(registers) = &refusal.registers {
-        notes.push(format!("registers: {registers}"));
-    }
+    notes.extend(registers(refusal).map(|register| format!("register {register}")));
     if let Some(poisoned) = &refusal.poisoned {
         notes.push(poisoned.clone());
     }
@@ -68,6 +67,23 @@ fn refused(refusal: &Refusal, log: bool, styled: bool, read: &dyn Fn(&str) -> Op
         out.push_str(refusal.log.trim_end());
     }
     out
+}
+
+/// The registers that the instruction or the reason names, as `R1=scalar()`: the others are noise here, and in the log.
+fn registers(refusal: &Refusal) -> impl Iterator<Item = &str> {
+    let all = refusal.registers.as_deref().unwrap_or_default();
+    let starts: Vec<usize> = all.match_indices('R').map(|(at, _)| at).filter(|&at| at == 0 || all[..at].ends_with(' ')).collect();
+    let ends: Vec<usize> = starts.iter().skip(1).copied().chain([all.len()]).collect();
+    let said = format!("{} {}", refusal.insn_text.as_deref().unwrap_or_default(), refusal.message);
+    let words: Vec<String> =
+        said.split(|c: char| !c.is_ascii_alphanumeric()).map(|word| word.to_ascii_uppercase().replace('W', "R")).collect();
+    starts.into_iter().zip(ends).filter_map(move |(start, end)| {
+        // Stack slots stand behind the last register.
+        let register = all.get(start..end)?;
+        let register = register.split_once(" fp-").map_or(register, |(register, _)| register).trim_end();
+        let (name, _) = register.split_once('=')?;
+        words.iter().any(|word| word == name).then_some(register)
+    })
 }
 
 struct Excerpt {

@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
     }
 
     fn merge(&mut self, state: &'a str) {
-        for token in state.split_ascii_whitespace() {
+        for token in tokens(state) {
             let Some((name, value)) = token.split_once('=') else { continue };
             let name = name.split('_').next().unwrap_or(name);
             if !is_place(name) {
@@ -253,6 +253,19 @@ impl<'a> Reader<'a> {
         path.drain(..extra);
         path
     }
+}
+
+/// Parts between blanks, but not those within parentheses: `R1=scalar(var_off=(0x0; 0xff)) R10=fp0` are two.
+fn tokens(state: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0usize;
+    state.split(move |c: char| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && c.is_ascii_whitespace()
+    })
 }
 
 /// Steps kept while a log is read: at least this many, at most twice.
