@@ -11,18 +11,15 @@
 //! Source: `include/uapi/linux/perf_event.h`, perf_event_open(2).
 
 use crate::error::{Error, Result};
-use crate::sys::mmap::{Mapping, finished_record, page_size};
+use crate::sys::mmap::PerfMemory;
 use crate::sys::perf::{self, EventAttr};
 use crate::{Map, cpu};
 use skep_abi::MapType;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
 
-/// Places in the first page. Source: `struct perf_event_mmap_page`.
-const DATA_HEAD: usize = 1024;
-const DATA_TAIL: usize = 1032;
 /// Types of records.
 const RECORD_LOST: u32 = 2;
 const RECORD_SAMPLE: u32 = 9;
@@ -69,7 +66,7 @@ pub enum PerfItem<'a> {
 struct Ring {
     cpu: u32,
     event: File,
-    memory: Mapping,
+    memory: PerfMemory,
     /// From the records that say so, from the event's own count, and what has been handed over.
     lost_told: u64,
     lost_counted: u64,
@@ -82,9 +79,8 @@ pub struct PerfBuffer {
     map: Map,
     options: PerfBufferOptions,
     rings: Vec<Ring>,
-    page: usize,
     /// Reused from drain to drain: (time, CPU, where in `bytes`).
-    batch: Vec<(u64, u32, std::ops::Range<usize>)>,
+    batch: Vec<(u64, u32, Range<usize>)>,
     bytes: Vec<u8>,
 }
 
@@ -103,7 +99,6 @@ impl PerfBuffer {
             map: map.try_clone()?,
             options: PerfBufferOptions { pages, ..options },
             rings: Vec::new(),
-            page: page_size(),
             batch: Vec::new(),
             bytes: Vec::new(),
         };
@@ -156,7 +151,7 @@ impl PerfBuffer {
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => perf::open(&plain(), -1, number)?,
             other => other?,
         };
-        let memory = Mapping::new(event.as_fd(), 0, self.page * (1 + self.options.pages), true)?;
+        let memory = PerfMemory::new(event.as_fd(), self.options.pages)?;
         perf::enable(event.as_fd())?;
         Ok(Ring { cpu, event: File::from(event), memory, lost_told: 0, lost_counted: 0, lost_given: 0 })
     }
@@ -185,7 +180,7 @@ impl PerfBuffer {
         self.batch.clear();
         self.bytes.clear();
         for ring in &mut self.rings {
-            ring.gather(self.page, &mut self.batch, &mut self.bytes);
+            ring.gather(&mut self.batch, &mut self.bytes);
         }
         self.batch.sort_by_key(|(time, ..)| *time);
         for (time_ns, cpu, range) in &self.batch {
@@ -205,61 +200,31 @@ impl PerfBuffer {
 
 impl Ring {
     /// Copies finished records out and gives their room back.
-    fn gather(&mut self, page: usize, batch: &mut Vec<(u64, u32, std::ops::Range<usize>)>, bytes: &mut Vec<u8>) {
-        let size = self.memory.len() - page;
-        let word = |at| self.memory.word(at);
-        let Some(head) = word(DATA_HEAD).map(|w| w.load(Ordering::Acquire)) else { return };
-        let Some(mut tail) = word(DATA_TAIL).map(|w| w.load(Ordering::Relaxed)) else { return };
-        while tail < head {
-            let at = bytes.len();
-            let Some(()) = copy(&self.memory, page, size, tail, 8, bytes) else { break };
-            let header = bytes.split_off(at);
-            let kind = header.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
-            let len = header.get(6..8).and_then(|b| b.try_into().ok()).map_or(0, u16::from_ne_bytes);
-            if u64::from(len) < 8 || u64::from(len) > head - tail {
-                // Not to be understood: give the rest up rather than stand still.
-                tail = head;
-                break;
-            }
-            let body = usize::from(len) - 8;
-            if copy(&self.memory, page, size, tail + 8, body, bytes).is_none() {
-                break;
-            }
-            tail += u64::from(len);
+    fn gather(&mut self, batch: &mut Vec<(u64, u32, Range<usize>)>, bytes: &mut Vec<u8>) {
+        let (cpu, lost) = (self.cpu, &mut self.lost_told);
+        self.memory.drain(bytes, |kind, at, bytes| {
             let u64_at = |offset: usize| {
-                let slice = bytes.get(at + offset..at + offset + 8)?;
-                Some(u64::from_ne_bytes(slice.try_into().ok()?))
+                let field = bytes.get(at + offset..at + offset + 8).and_then(|b| b.try_into().ok());
+                field.map_or(0, u64::from_ne_bytes)
             };
             match kind {
                 RECORD_SAMPLE => {
                     // Time, length of the data, data.
-                    let time = u64_at(0).unwrap_or(0);
-                    let raw = bytes.get(at + 8..at + 12).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
-                    let end = (at + 12 + raw as usize).min(bytes.len());
-                    batch.push((time, self.cpu, (at + 12).min(end)..end));
+                    let time = u64_at(0);
+                    let len = bytes.get(at + 8..at + 12).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
+                    let start = (at + 12).min(bytes.len());
+                    let end = start.saturating_add(len as usize).min(bytes.len());
+                    batch.push((time, cpu, start..end));
                 }
                 RECORD_LOST => {
                     // Id, number.
-                    self.lost_told += u64_at(8).unwrap_or(0);
+                    *lost += u64_at(8);
                     bytes.truncate(at);
                 }
                 _ => bytes.truncate(at),
             }
-        }
-        self.memory.store_word(DATA_TAIL, tail);
+        });
     }
-}
-
-/// Appends bytes of the ring that starts behind the first page, around its end where need be.
-fn copy(memory: &Mapping, page: usize, size: usize, position: u64, len: usize, out: &mut Vec<u8>) -> Option<()> {
-    if len > size {
-        return None;
-    }
-    let start = position as usize & (size - 1);
-    let first = len.min(size - start);
-    out.extend_from_slice(finished_record(memory, page + start, first)?);
-    out.extend_from_slice(finished_record(memory, page, len - first)?);
-    Some(())
 }
 
 impl Drop for PerfBuffer {

@@ -67,22 +67,19 @@ fn kprobes_refused(attempt: &Attempt<'_>, pattern: &str, wild: bool, session: bo
             names::near_functions(pattern),
             "functions must be in available_filter_functions in tracefs",
         ),
-        Some(libc::EOPNOTSUPP | libc::EINVAL | 524) => {
-            match ["CONFIG_FPROBE", "CONFIG_KPROBES"].iter().find(|o| names::kernel_option(o) == Some(false)) {
-                Some(option) => attempt.unsupported(
-                    format!("this kernel was built without {option}"),
-                    "use a tracepoint, or a kernel that has it",
-                ),
-                None if session => attempt.unsupported(
-                    format!("the kernel refuses it: {error}"),
-                    "kprobe.session is known from 6.10 on, kprobe.multi from 5.18 on",
-                ),
-                None => attempt.unsupported(
-                    format!("the kernel refuses it: {error}"),
-                    "kprobe.multi is known from 5.18 on; use SEC(\"kprobe/FUNCTION\")",
-                ),
-            }
-        }
+        // What the kernel has in place of the attachment when it is built without.
+        Some(libc::EOPNOTSUPP) => attempt.unsupported(
+            "this kernel was built without CONFIG_FPROBE",
+            "use SEC(\"kprobe/FUNCTION\"), a tracepoint, or a kernel that has it",
+        ),
+        Some(libc::EINVAL) if session => attempt.unsupported(
+            format!("the kernel refuses it: {error}"),
+            "kprobe.session is known from 6.10 on; use kprobe.multi and kretprobe.multi",
+        ),
+        Some(libc::EINVAL) => attempt.unsupported(
+            format!("the kernel refuses it: {error}"),
+            "kprobe.multi is known from 5.18 on; use SEC(\"kprobe/FUNCTION\")",
+        ),
         _ => attempt.refused(error),
     }
 }

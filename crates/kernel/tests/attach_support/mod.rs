@@ -104,6 +104,16 @@ impl Counting {
     }
 }
 
+/// Whether it no longer runs when `act` happens. A process that another test has just forked holds the link's descriptor
+/// as well until it becomes another program, so the end may come a moment later than the drop.
+pub(crate) fn has_ended(counting: &Counting, mut act: impl FnMut()) -> bool {
+    within_seconds(|| {
+        let before = counting.count();
+        act();
+        counting.count() == before
+    })
+}
+
 /// What the section convention makes of a name.
 pub(crate) fn hook(section: &str) -> Hook {
     skep_object::sections::hook(section).hook
