@@ -37,10 +37,7 @@ pub(crate) fn load(program: &ProgramSpec, around: &Around<'_>, types: &mut Kerne
     if program.hook.prog_type == ProgramType::Unspec {
         return Err(LoadError::Invalid {
             object: format!("program `{}`", program.name),
-            why: format!(
-                "its section `{}` does not say what it is for; name it after a hook, such as `xdp`",
-                program.section
-            ),
+            why: format!("no convention has a section `{}`; {}", program.section, meant(&program.section)),
         });
     }
     let hook_error = |cause| LoadError::Hook { name: program.name.clone(), cause };
@@ -78,6 +75,14 @@ pub(crate) fn load(program: &ProgramSpec, around: &Around<'_>, types: &mut Kerne
     };
     completed.poisoned.extend(program.poisoned.iter().cloned());
     Err(explain(program, around, refused, &completed.poisoned))
+}
+
+/// What to write in place of a section name that says nothing.
+fn meant(section: &str) -> String {
+    match skep_object::sections::near(section).as_slice() {
+        [] => "name it after a hook, such as SEC(\"xdp\") or SEC(\"tracepoint/sched/sched_switch\")".into(),
+        near => format!("did you mean {}?", near.join(", ")),
+    }
 }
 
 fn load_flags(program: &ProgramSpec) -> u32 {
