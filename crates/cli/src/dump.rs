@@ -73,13 +73,9 @@ fn print(out: &mut Output, args: &DumpArgs, view: &MapView, contents: &Contents)
 fn globals(btf: &Btf, ty: TypeId) -> Option<GlobalsView> {
     let Type::Datasec(section) = btf.get(ty).ok()? else { return None };
     let vars = section.vars.iter().filter_map(|var| match btf.get(var.ty).ok()? {
-        Type::Var { name, target, .. } => Some(VarSpec {
-            name: name.to_owned(),
-            offset: var.offset,
-            size: var.size,
-            ty: target,
-            is_static: false,
-        }),
+        Type::Var { name, target, .. } => {
+            Some(VarSpec { name: name.to_owned(), offset: var.offset, size: var.size, ty: target, is_static: false })
+        }
         _ => None,
     });
     Some(GlobalsView::new(Some(btf), &vars.collect::<Vec<_>>()))
@@ -87,11 +83,27 @@ fn globals(btf: &Btf, ty: TypeId) -> Option<GlobalsView> {
 
 /// Finds a map by its id, the path of its pin, or its name. A name that several maps have asks for the id.
 fn open(wanted: &str) -> Result<Map, Failure> {
-    let fail = |error: skep_kernel::Error| Failure::new(Exit::from(error.class()), error);
+    let fail = |error: skep_kernel::Error| match error.errno() {
+        // The kernel does not say which right it wants.
+        Some(errno) if matches!(errno.name(), Some("EPERM" | "EACCES")) => {
+            let (missing, next) = skep_kernel::privilege::diagnose(&["CAP_SYS_ADMIN"]);
+            Failure::say(Exit::Unavailable, format!("dump {wanted}: not permitted: {missing}; {next}"))
+        }
+        _ => Failure::new(Exit::from(error.class()), error),
+    };
     if let Ok(id) = wanted.parse::<u32>() {
         return Map::from_id(id).map_err(fail);
     }
     if wanted.contains('/') {
+        let path = Path::new(wanted);
+        if path.exists() && !skep_kernel::pin::is_bpffs(path) {
+            return Err(Failure::say(
+                Exit::NotSo,
+                format!(
+                    "dump {wanted}: it is no pin: it does not lie in a BPF file system; `skep ps maps` shows where maps are pinned"
+                ),
+            ));
+        }
         return Map::from_pin(Path::new(wanted)).map_err(fail);
     }
     let all = inspect::maps().map_err(fail)?;
@@ -111,7 +123,10 @@ fn open(wanted: &str) -> Result<Map, Failure> {
         }
         several => {
             let ids = several.iter().map(|map| map.id.to_string()).collect::<Vec<_>>().join(", ");
-            Err(Failure::say(Exit::Usage, format!("dump {wanted}: several maps have this name; say which by id: {ids}")))
+            Err(Failure::say(
+                Exit::Usage,
+                format!("dump {wanted}: several maps have this name; say which by id: {ids}"),
+            ))
         }
     }
 }

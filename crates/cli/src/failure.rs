@@ -1,5 +1,6 @@
 //! How a command ends when it does not succeed: the text for the person, and the exit code.
 
+use crate::view::table::printable;
 use std::fmt;
 
 /// Why a command ended without doing what it was asked.
@@ -23,15 +24,17 @@ pub(crate) enum Exit {
 impl Failure {
     /// A failure from an error and what led to it, outermost first.
     pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Failure {
-        Failure { exit, text: format!("error: {:#}", error.into()) }
+        Failure::say(exit, format_args!("{:#}", error.into()))
     }
 
-    /// A failure in words.
+    /// A failure in words. Names in it come from files and the command line: what would steer a terminal is shown instead.
     pub(crate) fn say(exit: Exit, text: impl fmt::Display) -> Failure {
-        Failure { exit, text: format!("error: {text}") }
+        let lines = format!("error: {text}");
+        let lines: Vec<String> = lines.split('\n').map(|line| printable(line.to_owned())).collect();
+        Failure { exit, text: lines.join("\n") }
     }
 
-    /// A failure whose report has been laid out already.
+    /// A failure whose report has been laid out already, perhaps with colours.
     pub(crate) fn rendered(exit: Exit, text: String) -> Failure {
         Failure { exit, text }
     }

@@ -66,7 +66,8 @@ fn compile(path: &Path, args: &RunArgs) -> Result<Vec<u8>, Failure> {
             CcError::Refused { .. } => Exit::NotSo,
             _ => Exit::Unavailable,
         };
-        Failure::say(exit, error)
+        // clang's words as they are, with its colours on a terminal.
+        Failure::rendered(exit, format!("error: {error}"))
     })?;
     // clang's warnings as it wrote them, whatever bytes they hold.
     let _ = io::stderr().write_all(&compiled.diagnostics);

@@ -50,7 +50,8 @@ impl Stream {
     pub(crate) fn new(args: &RunArgs, session: &dyn Session) -> Result<Stream, Failure> {
         let out = Output::new();
         let spec = session.spec();
-        let default = if out.is_terminal() && args.format == Format::Text { Some(Duration::from_secs(1)) } else { None };
+        let default =
+            if out.is_terminal() && args.format == Format::Text { Some(Duration::from_secs(1)) } else { None };
         let interval = args.interval.map_or(default, |interval| Some(interval).filter(|i| !i.is_zero()));
         let mut maps = Vec::new();
         let mut globals = Vec::new();
@@ -160,7 +161,10 @@ impl Stream {
             ));
         }
         if self.prints_lost > 0 {
-            tell(format_args!("skep: {} bpf_printk lines were lost: the kernel's trace buffer was full", self.prints_lost));
+            tell(format_args!(
+                "skep: {} bpf_printk lines were lost: the kernel's trace buffer was full",
+                self.prints_lost
+            ));
         }
         Ok(())
     }
@@ -210,9 +214,9 @@ impl Stream {
                             out.text(&printable(line));
                             out.text("\n");
                         }
-                        Format::Json => out.json(
-                            &json!({"type": "printk", "task": task, "pid": pid, "cpu": cpu, "text": text}),
-                        ),
+                        Format::Json => {
+                            out.json(&json!({"type": "printk", "task": task, "pid": pid, "cpu": cpu, "text": text}))
+                        }
                     }
                     *last = Last::Other;
                 }
@@ -228,18 +232,19 @@ impl Stream {
     fn snapshot(&mut self, session: &dyn Session, last: bool) -> Result<(), Error> {
         let mut text = String::new();
         let mut objects = Vec::new();
-        let mut add = |format: Format, part: &dyn Fn() -> String, lines: &dyn Fn() -> Vec<serde_json::Value>| match format {
-            Format::Text => {
-                let part = part();
-                if !part.is_empty() {
-                    if !text.is_empty() {
-                        text.push('\n');
+        let mut add =
+            |format: Format, part: &dyn Fn() -> String, lines: &dyn Fn() -> Vec<serde_json::Value>| match format {
+                Format::Text => {
+                    let part = part();
+                    if !part.is_empty() {
+                        if !text.is_empty() {
+                            text.push('\n');
+                        }
+                        text.push_str(&part);
                     }
-                    text.push_str(&part);
                 }
-            }
-            Format::Json => objects.extend(lines()),
-        };
+                Format::Json => objects.extend(lines()),
+            };
         for (map, view) in &self.maps {
             let contents = session.read_map(*map, MOST_ENTRIES)?;
             add(self.format, &|| view.text(&contents, self.top), &|| view.json(&contents));
@@ -313,15 +318,37 @@ fn record_types(options: &[String], spec: &ObjectSpec) -> Result<HashMap<MapIdx,
         let ty = [Kind::Struct, Kind::Typedef, Kind::Union, Kind::Enum, Kind::Int]
             .into_iter()
             .find_map(|kind| btf.find(bare, kind))
-            .ok_or_else(|| usage(format!("the file's BTF has no type `{bare}`")))?;
-        let buffers = spec.maps.iter().enumerate().filter(|(_, m)| is_buffer(m) && map.is_none_or(|name| name == m.name));
+            .ok_or_else(|| usage(format!("the file's BTF has no type `{bare}`{}", near(bare, type_names(btf)))))?;
+        let buffers =
+            spec.maps.iter().enumerate().filter(|(_, m)| is_buffer(m) && map.is_none_or(|name| name == m.name));
         let before = types.len();
         types.extend(buffers.map(|(index, _)| (MapIdx(index), ty)));
         if types.len() == before && map.is_some() {
-            return Err(usage(format!("the file has no ring or perf buffer `{}`", map.unwrap_or_default())));
+            let name = map.unwrap_or_default();
+            let buffers = spec.maps.iter().filter(|map| is_buffer(map)).map(|map| map.name.as_str());
+            let buffers: Vec<&str> = buffers.collect();
+            let has = if buffers.is_empty() { "none".to_owned() } else { buffers.join(", ") };
+            return Err(usage(format!("the file has no ring or perf buffer `{name}`; it has: {has}")));
         }
     }
     Ok(types)
+}
+
+/// Names of the types that a record can have.
+fn type_names(btf: &Btf) -> impl Iterator<Item = &str> {
+    let ids = (1..btf.type_count()).map(TypeId);
+    ids.filter(|id| matches!(btf.kind(*id), Ok(Kind::Struct | Kind::Typedef | Kind::Union | Kind::Enum | Kind::Int)))
+        .filter_map(|id| btf.name(id).ok())
+        .filter(|name| !name.is_empty())
+}
+
+/// Up to three names that are much like this one, as a question; nothing where there is none.
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut alike: Vec<_> =
+        known.map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(like, _)| *like > 0.85).collect();
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<&str> = alike.into_iter().take(3).map(|(_, name)| name).collect();
+    if names.is_empty() { String::new() } else { format!(" (did you mean {}?)", names.join(", ")) }
 }
 
 fn time_of_day() -> String {

@@ -1,5 +1,6 @@
 //! The command as a user runs it.
 
+mod bad_input;
 mod docs;
 mod examples;
 mod support;

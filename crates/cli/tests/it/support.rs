@@ -128,3 +128,14 @@ pub(crate) fn loaded(name: &str) -> usize {
     }
     count
 }
+
+/// Compiles a C file as `skep run` does, with these flags behind its own, to an object in `dir`.
+pub(crate) fn compile(source: &Path, dir: &Path, flags: &[&str]) -> PathBuf {
+    let mut compiler = skep_cc::Compiler::from_env();
+    compiler.flags = flags.iter().map(Into::into).collect();
+    let compiled = compiler.compile(source).unwrap_or_else(|error| panic!("{error}"));
+    let name = source.file_stem().expect("a file name").to_string_lossy().into_owned();
+    let object = dir.join(name).with_extension("o");
+    std::fs::write(&object, compiled.object).expect("write the object");
+    object
+}
