@@ -63,8 +63,22 @@ pub fn main(args: &Args) -> Result<()> {
         {
             page.push_str(&old[at..]);
         }
-        std::fs::write(&path, page)?;
+        std::fs::write(&path, &page)?;
+        update_readme(&root.join("README.md"), &page)?;
     }
+    Ok(())
+}
+
+/// Puts the tables of the page between the marks of the README.
+fn update_readme(path: &Path, page: &str) -> Result<()> {
+    const BEGIN: &str = "<!-- bench:begin -->\n";
+    const END: &str = "<!-- bench:end -->";
+    let readme = std::fs::read_to_string(path)?;
+    let (before, rest) = readme.split_once(BEGIN).context("README.md has no bench:begin")?;
+    let (_, after) = rest.split_once(END).context("README.md has no bench:end")?;
+    let lines = page.lines().skip_while(|line| !line.starts_with("## "));
+    let tables: String = lines.map(|line| format!("{}\n", line.replacen("## ", "### ", 1))).collect();
+    std::fs::write(path, format!("{before}{BEGIN}{tables}{END}{after}"))?;
     Ok(())
 }
 
@@ -178,7 +192,11 @@ fn sizes(skep: &Path, work: &Path) -> Result<String> {
         "btf_open_bench",
     ]))?;
     let text = output(&mut Command::new(&open))?;
-    writeln!(out, "| open the running kernel's BTF | {} | 10 ms |", text.lines().find(|line| line.contains("open")).unwrap_or(&text).trim())?;
+    writeln!(
+        out,
+        "| open the running kernel's BTF | {} | 10 ms |",
+        text.lines().find(|line| line.contains("open")).unwrap_or(&text).trim()
+    )?;
     let object = compile(&crate::workspace_dir().join("examples/syscall_latency.bpf.c"), work)?;
     writeln!(out, "| peak memory of `skep run` on a prebuilt object | {:.1} MB | 20 MB |", peak_mb(skep, &object)?)?;
     let source = crate::workspace_dir().join("examples/syscall_latency.bpf.c");

@@ -45,7 +45,7 @@ struct KernelSession {
 fn reader(spec: &ObjectSpec, loaded: &Loaded, warnings: &mut Vec<String>) -> Result<Reader, Error> {
     let fail = |object: &str| {
         let object = object.to_owned();
-        move |cause| Error::Map { action: "read records of", object, cause }
+        move |cause| Error::map("read records of", object, cause)
     };
     let mut reader = Reader::new().map_err(fail("the session"))?;
     for (index, map) in loaded.maps().iter().enumerate() {
@@ -73,7 +73,7 @@ fn prints(program: &ProgramSpec) -> bool {
 
 impl KernelSession {
     fn map(&self, index: MapIdx) -> Result<&Map, Error> {
-        self.loaded.map(index).ok_or_else(|| Error::NoMap(index.0))
+        self.loaded.map(index).ok_or(Error::NoMap(index.0))
     }
 }
 
@@ -110,11 +110,9 @@ impl Session for KernelSession {
         let place = links.first().map(|link| link.place().to_owned()).unwrap_or_default();
         let note = links.iter().find_map(|link| link.note().map(str::to_owned));
         let output = match (&spec.hook.target, links.first()) {
-            (Target::Iter(_), Some(link)) => Some(iter::read(link).map_err(|cause| Error::Map {
-                action: "run",
-                object: place.clone(),
-                cause,
-            })?),
+            (Target::Iter(_), Some(link)) => {
+                Some(iter::read(link).map_err(|cause| Error::map("run", place.as_str(), cause))?)
+            }
             _ => None,
         };
         self.links.extend(links);
@@ -132,7 +130,7 @@ impl Session for KernelSession {
             // The rest of a print with line ends in it, or another tracer's line: nothing tells which.
             Report::OtherLine(_) => {}
         });
-        polled.map_err(|cause| Error::Map { action: "wait for", object: "records".to_owned(), cause })
+        polled.map_err(|cause| Error::map("wait for", "records", cause))
     }
 
     fn warnings(&self) -> &[String] {
@@ -145,7 +143,7 @@ impl Session for KernelSession {
 
     fn read_map(&self, map: MapIdx, limit: usize) -> Result<Contents, Error> {
         let map = self.map(map)?;
-        read_kernel_map(map, limit).map_err(|cause| Error::Map { action: "read map", object: map.name().to_owned(), cause })
+        read_kernel_map(map, limit).map_err(|cause| Error::map("read map", map.name(), cause))
     }
 }
 

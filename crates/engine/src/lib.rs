@@ -57,10 +57,10 @@ pub fn pick(choice: Choice) -> Result<Box<dyn Engine>, Error> {
 pub enum Error {
     /// Loading failed; nothing stays loaded.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(Box<LoadError>),
     /// Attaching failed; what was attached before stays with the session.
     #[error(transparent)]
-    Attach(#[from] AttachError),
+    Attach(Box<AttachError>),
     /// A map could not be read, or its events not be waited for.
     #[error("{action} {object}: {cause}")]
     Map {
@@ -69,7 +69,7 @@ pub enum Error {
         /// On what.
         object: String,
         /// Why it failed.
-        cause: skep_kernel::Error,
+        cause: Box<skep_kernel::Error>,
     },
     /// A map that the session does not have.
     #[error("the session has no map number {0}")]
@@ -79,7 +79,25 @@ pub enum Error {
     NoProgram(usize),
 }
 
+// Errors are boxed so that a result without one stays small.
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Error {
+        Error::Load(Box::new(error))
+    }
+}
+
+impl From<AttachError> for Error {
+    fn from(error: AttachError) -> Error {
+        Error::Attach(Box::new(error))
+    }
+}
+
 impl Error {
+    /// A map that could not be read or waited for.
+    fn map(action: &'static str, object: impl Into<String>, cause: skep_kernel::Error) -> Error {
+        Error::Map { action, object: object.into(), cause: Box::new(cause) }
+    }
+
     /// What it is to the person, which decides the exit code.
     pub fn class(&self) -> Class {
         match self {
