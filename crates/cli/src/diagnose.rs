@@ -12,14 +12,21 @@ const CONTEXT_LINES: u32 = 2;
 /// A failure with its exit code. `log` adds the whole verifier log.
 pub(crate) fn failure(error: &Error, log: bool) -> Failure {
     let exit = Exit::from(error.class());
-    match error {
-        Error::Load(LoadError::Program(refusal)) => {
-            let styled = std::io::stderr().is_terminal();
-            let read = |path: &str| std::fs::read_to_string(path).ok();
-            Failure::rendered(exit, refused(refusal, log, styled, &read))
-        }
-        other => Failure::say(exit, other),
+    if let Error::Load(error) = error
+        && let LoadError::Program(refusal) = error.as_ref()
+    {
+        let styled = std::io::stderr().is_terminal();
+        return Failure::rendered(exit, refused(refusal, log, styled, &read_source));
     }
+    Failure::say(exit, error)
+}
+
+/// A source file. Its name comes from the object, which may name anything: what is no file, or no text of a sensible size, is
+/// not read.
+fn read_source(path: &str) -> Option<String> {
+    const MOST_BYTES: u64 = 16 << 20;
+    let about = std::fs::metadata(path).ok()?;
+    if about.is_file() && about.len() <= MOST_BYTES { std::fs::read_to_string(path).ok() } else { None }
 }
 
 /// Lays out the report. `read` gives the text of a source file, where it can be had.
@@ -72,11 +79,14 @@ fn refused(refusal: &Refusal, log: bool, styled: bool, read: &dyn Fn(&str) -> Op
 /// The registers that the instruction or the reason names, as `R1=scalar()`: the others are noise here, and in the log.
 fn registers(refusal: &Refusal) -> impl Iterator<Item = &str> {
     let all = refusal.registers.as_deref().unwrap_or_default();
-    let starts: Vec<usize> = all.match_indices('R').map(|(at, _)| at).filter(|&at| at == 0 || all[..at].ends_with(' ')).collect();
+    let starts: Vec<usize> =
+        all.match_indices('R').map(|(at, _)| at).filter(|&at| at == 0 || all[..at].ends_with(' ')).collect();
     let ends: Vec<usize> = starts.iter().skip(1).copied().chain([all.len()]).collect();
     let said = format!("{} {}", refusal.insn_text.as_deref().unwrap_or_default(), refusal.message);
-    let words: Vec<String> =
-        said.split(|c: char| !c.is_ascii_alphanumeric()).map(|word| word.to_ascii_uppercase().replace('W', "R")).collect();
+    let words: Vec<String> = said
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .map(|word| word.to_ascii_uppercase().replace('W', "R"))
+        .collect();
     starts.into_iter().zip(ends).filter_map(move |(start, end)| {
         // Stack slots stand behind the last register.
         let register = all.get(start..end)?;

@@ -1,10 +1,10 @@
 //! Every example that this kernel has hooks for, run as a user would run it. Those with kprobe, fentry and LSM programs run
 //! in guest kernels (`xtask/tests/examples_in_guests.rs`), and here have to fail in order where the kernel lacks the hook.
 
+use crate::support::{Cgroup, Wire, is_root, json_lines, show, skep};
 use serde_json::Value;
 use std::process::{Command, Output};
 use std::time::Duration;
-use crate::support::{Cgroup, Wire, is_root, json_lines, show, skep};
 
 /// `skep run` on an example with JSON output.
 fn run(example: &str, options: &[&str], command: &[&str]) -> Output {
@@ -18,7 +18,7 @@ fn run(example: &str, options: &[&str], command: &[&str]) -> Output {
     output
 }
 
-fn find<'a>(lines: &'a [Value], wanted: impl Fn(&Value) -> bool) -> Option<&'a Value> {
+fn find(lines: &[Value], wanted: impl Fn(&Value) -> bool) -> Option<&Value> {
     lines.iter().find(|line| wanted(line))
 }
 
@@ -38,7 +38,9 @@ fn hello_prints_a_line_for_the_command() {
     }
     let output = run("hello", &[], &["true"]);
     let lines = json_lines(&output);
-    let line = find(&lines, |line| line["type"] == "printk" && line["text"].as_str().is_some_and(|t| t.contains("hello, true")));
+    let line = find(&lines, |line| {
+        line["type"] == "printk" && line["text"].as_str().is_some_and(|t| t.contains("hello, true"))
+    });
     assert!(line.is_some(), "{}", show(&output));
 }
 
@@ -110,10 +112,12 @@ fn tcpconnect_sees_a_handshake() {
     }
     let wire = Wire::new("tcp");
     let port = 40_001;
-    let mut server = Wire::shell(&wire.right, &format!("exec nc -l -s 10.77.0.2 -p {port} >/dev/null")).spawn().expect("nc");
+    let mut server =
+        Wire::shell(&wire.right, &format!("exec nc -l -s 10.77.0.2 -p {port} >/dev/null")).spawn().expect("nc");
     std::thread::sleep(Duration::from_millis(300));
     let skep = env!("CARGO_BIN_EXE_skep");
-    let client = format!("{skep} run -q --format json examples/tcpconnect.bpf.c -- nc -N -w 2 10.77.0.2 {port} </dev/null");
+    let client =
+        format!("{skep} run -q --format json examples/tcpconnect.bpf.c -- nc -N -w 2 10.77.0.2 {port} </dev/null");
     let output = Wire::shell(&wire.left, &client).output().expect("skep starts");
     let _ = server.kill();
     let _ = server.wait();
@@ -296,8 +300,11 @@ fn a_hook_that_this_kernel_lacks_is_said_so_and_leaves_nothing() {
     if !is_root() {
         return;
     }
-    for (example, program) in [("kprobe_unlink", "on_unlink"), ("fentry_unlink", "on_unlink"), ("lsm_file_open", "on_open")] {
-        let output = skep().args(["run", &format!("examples/{example}.bpf.c"), "--", "true"]).output().expect("skep starts");
+    for (example, program) in
+        [("kprobe_unlink", "on_unlink"), ("fentry_unlink", "on_unlink"), ("lsm_file_open", "on_open")]
+    {
+        let output =
+            skep().args(["run", &format!("examples/{example}.bpf.c"), "--", "true"]).output().expect("skep starts");
         if output.status.success() {
             continue; // This kernel has it.
         }
