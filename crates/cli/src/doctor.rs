@@ -68,12 +68,9 @@ fn compiling() -> Vec<Check> {
         Err(error) => failed("clang", &error, "apt install clang (dnf install clang), or set CLANG"),
     };
     let headers = match std::fs::metadata("/usr/include/bpf/bpf_helpers.h") {
-        Ok(_) => Check {
-            name: "libbpf headers",
-            ok: true,
-            detail: "/usr/include/bpf".to_owned(),
-            remedy: String::new(),
-        },
+        Ok(_) => {
+            Check { name: "libbpf headers", ok: true, detail: "/usr/include/bpf".to_owned(), remedy: String::new() }
+        }
         Err(error) => Check {
             name: "libbpf headers",
             ok: false,
@@ -145,7 +142,8 @@ fn text(findings: &[Finding], compiling: &[Check]) -> String {
 /// Types are many and mostly there: how many work, and each that does not.
 fn summary<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Vec<String>> {
     let (there, others): (Vec<_>, Vec<_>) = findings.partition(|finding| finding.state == State::Ok);
-    let row = |name: &str, state: &str, note: &str| vec![String::new(), name.to_owned(), state.to_owned(), note.to_owned()];
+    let row =
+        |name: &str, state: &str, note: &str| vec![String::new(), name.to_owned(), state.to_owned(), note.to_owned()];
     let mut rows = vec![row(&format!("{} types", there.len()), "ok", "")];
     rows.extend(others.iter().map(|f| row(&f.name, word(f.state), &f.detail)));
     rows

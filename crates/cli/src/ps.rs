@@ -36,7 +36,11 @@ pub(crate) fn ps(args: &PsArgs) -> Result<(), Failure> {
         links: inspect::links().map_err(fail)?,
         owners: inspect::owners(),
         // Nothing is pinned where no BPF file system is mounted.
-        pins: if skep_kernel::pin::is_bpffs(Path::new(BPFFS)) { inspect::pins(Path::new(BPFFS)).unwrap_or_default() } else { Vec::new() },
+        pins: if skep_kernel::pin::is_bpffs(Path::new(BPFFS)) {
+            inspect::pins(Path::new(BPFFS)).unwrap_or_default()
+        } else {
+            Vec::new()
+        },
         kernel_types: OnceCell::new(),
     };
     let mut out = Output::new();
@@ -64,8 +68,12 @@ impl Inventory {
                 Column::text("held by"),
             ];
             let rows = self.programs.iter().map(|program| {
-                let places: Vec<String> =
-                    self.links.iter().filter(|link| link.program_id == program.id).map(|link| self.place(link)).collect();
+                let places: Vec<String> = self
+                    .links
+                    .iter()
+                    .filter(|link| link.program_id == program.id)
+                    .map(|link| self.place(link))
+                    .collect();
                 let counted = |text: String| if program.run_count > 0 { text } else { "-".to_owned() };
                 vec![
                     program.id.to_string(),
@@ -208,11 +216,16 @@ impl Inventory {
         match &link.place {
             LinkPlace::RawTracepoint { name } => format!("raw tracepoint {name}"),
             LinkPlace::Tracing { attach_type, target_object, target_btf_id, .. } => {
-                let name = self.target_name(*target_object, *target_btf_id).unwrap_or_else(|| format!("type {target_btf_id}"));
+                let name =
+                    self.target_name(*target_object, *target_btf_id).unwrap_or_else(|| format!("type {target_btf_id}"));
                 format!("{} {name}", hook(attach_type))
             }
             LinkPlace::Cgroup { cgroup_id, attach_type } => {
-                format!("{} {}", hook(attach_type), cgroup_path(*cgroup_id).unwrap_or_else(|| format!("cgroup {cgroup_id}")))
+                format!(
+                    "{} {}",
+                    hook(attach_type),
+                    cgroup_path(*cgroup_id).unwrap_or_else(|| format!("cgroup {cgroup_id}"))
+                )
             }
             LinkPlace::Iter { target, .. } => format!("iter {target}"),
             LinkPlace::Netns { inode, attach_type } => format!("{} netns {inode}", hook(attach_type)),

@@ -97,7 +97,8 @@ fn exit_code(status: ExitStatus) -> u8 {
 
 fn set_params(spec: &mut ObjectSpec, args: &RunArgs, pid: Option<u32>) -> Result<(), Failure> {
     for (name, value) in &args.params {
-        spec.set_global_text(name, value).map_err(|error| Failure::say(Exit::Usage, format!("--param {name}={value}: {error}")))?;
+        spec.set_global_text(name, value)
+            .map_err(|error| Failure::say(Exit::Usage, format!("--param {name}={value}: {error}")))?;
     }
     let explicit = args.params.iter().any(|(name, _)| name == TARGET_PID);
     let constants = || spec.maps.iter().filter(|map| map.origin == MapOrigin::Rodata);

@@ -199,7 +199,9 @@ impl Leaf {
                 _ => text.clone(),
             },
             Cell::Tree(text, _) => text.clone(),
-            Cell::Slots(slots) => format!("{} samples", slots.iter().fold(0u64, |sum, &count| sum.saturating_add(count))),
+            Cell::Slots(slots) => {
+                format!("{} samples", slots.iter().fold(0u64, |sum, &count| sum.saturating_add(count)))
+            }
         }
     }
 

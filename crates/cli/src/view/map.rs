@@ -149,7 +149,8 @@ impl MapView {
                     "value": super::to_json(&bare(&self.value), &row.value),
                 });
                 if contents.per_cpu {
-                    let each = entry.values.iter().map(|value| super::to_json(&bare(&self.value), &cells(&self.value, value)));
+                    let each =
+                        entry.values.iter().map(|value| super::to_json(&bare(&self.value), &cells(&self.value, value)));
                     object["per_cpu"] = each.collect();
                 }
                 object
@@ -179,7 +180,8 @@ impl MapView {
             return None;
         }
         let leaves = &self.value.leaves;
-        let named = |word: &str| leaves.iter().position(|l| l.is_numeric() && l.name.split('_').any(|part| part == word));
+        let named =
+            |word: &str| leaves.iter().position(|l| l.is_numeric() && l.name.split('_').any(|part| part == word));
         let slots = || leaves.iter().position(|leaf| matches!(leaf.kind, Kind::Slots(_)));
         let first = || leaves.iter().position(Leaf::is_numeric);
         let index = named("total").or_else(|| named("count")).or_else(slots).or_else(first)?;

@@ -21,7 +21,8 @@ impl RecordView {
     /// Opens the type of the records; without one they are shown as bytes.
     pub(crate) fn new(name: &str, btf: Option<&Btf>, ty: Option<TypeId>) -> RecordView {
         let layout = btf.zip(ty).and_then(|(btf, ty)| Layout::of(btf, ty, "value").ok());
-        let widths = layout.iter().flat_map(|layout| &layout.leaves).map(|leaf| leaf.heading().len().max(least_width(leaf)));
+        let widths =
+            layout.iter().flat_map(|layout| &layout.leaves).map(|leaf| leaf.heading().len().max(least_width(leaf)));
         RecordView { name: name.to_owned(), widths: widths.collect(), layout, lines: 0 }
     }
 

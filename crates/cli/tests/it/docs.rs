@@ -6,9 +6,9 @@
 //! is an exit code other than 0. Runs of blanks count as one blank: columns move with what they hold. In a block marked
 //! `console norun` nothing is run.
 
+use crate::support::{is_root, root};
 use std::fmt::Write;
 use std::process::{Command, Stdio};
-use crate::support::{is_root, root};
 
 struct Case {
     place: String,
