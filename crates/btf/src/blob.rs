@@ -205,7 +205,8 @@ impl Btf {
             offsets,
             first_id,
             first_string,
-            index: OnceLock::new(), scans: AtomicUsize::new(0),
+            index: OnceLock::new(),
+            scans: AtomicUsize::new(0),
         })))
     }
 
