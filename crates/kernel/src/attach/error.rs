@@ -170,7 +170,7 @@ impl<'a> Attempt<'a> {
             }
             libc::EEXIST => self.busy("this program is attached there already", "detach it first"),
             libc::E2BIG => {
-                self.busy("there is no room for another program", "detach one first; `skep ps` lists what is attached")
+                self.busy("the kernel runs at most 64 programs at one place", "detach one; `skep ps` lists what is attached")
             }
             libc::EINVAL => {
                 self.kernel(errno, "the kernel knows no such attachment, or the program was loaded for another one")
