@@ -2,6 +2,7 @@
 //! a panic.
 
 use crate::failure::{Exit, Failure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
@@ -31,8 +32,19 @@ impl Output {
         self.terminal
     }
 
-    /// Whether nothing can be written any more: its reader has gone away, or the disk is full.
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether nothing can be written any more: its reader has gone away, also where nothing has been written for a while,
+    /// or the disk is full.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        if self.failed.is_none() {
+            let stdout = io::stdout();
+            let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            // Pipes and sockets say so by themselves, whatever one polls for; a failed poll says nothing.
+            if poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+            {
+                self.failed = Some(io::ErrorKind::BrokenPipe.into());
+            }
+        }
         self.failed.is_some()
     }
 

@@ -68,7 +68,7 @@ impl Stream {
                     }
                 }
                 MapOrigin::Declared | MapOrigin::Legacy if is_buffer(map) => {
-                    let ty = wanted.get(&index).copied().or(map.record_type).or(map.value_type);
+                    let ty = wanted.get(&index).copied().or(map.record_type).or_else(|| value_type(map, spec));
                     records.insert(index, RecordView::new(&map.name, spec.btf.as_ref(), ty));
                 }
                 MapOrigin::Declared | MapOrigin::Legacy if is_hidden(map, spec) => {}
@@ -283,6 +283,14 @@ impl Stream {
 fn is_buffer(map: &MapSpec) -> bool {
     use skep_abi::MapType;
     matches!(map.map_type, MapType::Ringbuf | MapType::PerfEventArray)
+}
+
+/// The type of a buffer's values as that of its records. Not where it is a plain integer: so perf buffers are declared by
+/// convention, whatever goes through them.
+fn value_type(map: &MapSpec, spec: &ObjectSpec) -> Option<TypeId> {
+    let (btf, ty) = (spec.btf.as_ref()?, map.value_type?);
+    let plain = btf.resolve(ty).and_then(|ty| btf.kind(ty)).is_ok_and(|kind| kind == Kind::Int);
+    if plain { None } else { Some(ty) }
 }
 
 /// The convention of `skep.h`: SKEP_HIDE leaves a variable of this name.

@@ -7,7 +7,7 @@
 //! - character arrays are text up to the first NUL, enumerations are their names;
 //! - a name that ends in `_ns`, `_us` or `_ms` is a time; `__be16` is turned round;
 //! - `struct in_addr` and `struct in6_addr` are addresses; so are a `__be32`, an unsigned 32-bit number and an array of
-//!   16 bytes whose name has the word `addr`, `saddr`, `daddr` or `ip` (with or without a 4 or 6);
+//!   4 or 16 bytes whose name has the word `addr`, `saddr`, `daddr` or `ip` (with or without a 4 or 6);
 //! - pointers, and unsigned numbers named `flags` or `..._flags`, are hexadecimal.
 //!
 //! Limits: at most [`MAX_LEAVES`] columns and [`MAX_DEPTH`] levels; what is beyond is one cell of text.
@@ -17,6 +17,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Most columns that a type is opened into.
 const MAX_LEAVES: usize = 64;
+/// Stands in the place of a typedef's name for a member that has no name. No C name is so.
+const UNNAMED: &str = "(unnamed)";
 /// Deepest nesting that is opened.
 const MAX_DEPTH: usize = 8;
 
@@ -65,14 +67,21 @@ pub(crate) enum Kind {
     },
     /// Shown in hexadecimal.
     Hex,
-    /// Nanoseconds that one unit stands for.
-    Time(u64),
+    /// A time.
+    Time {
+        /// Nanoseconds that one unit stands for.
+        unit_ns: u64,
+        /// Whether numbers are signed.
+        signed: bool,
+    },
     /// IPv4 address in network byte order.
     Ipv4,
     /// IPv6 address.
     Ipv6,
     /// Power-of-two slots of this many bytes each.
     Slots(usize),
+    /// Addresses of 8 bytes up to the first that is zero.
+    Stack,
     /// Anything else: printed as one value of this type.
     Other(TypeId),
     /// Bytes without a type.
@@ -97,7 +106,17 @@ impl Layout {
     pub(crate) fn of(btf: &Btf, ty: TypeId, name: &str) -> Result<Layout, skep_btf::Error> {
         let size = usize::try_from(btf.size_of(ty)?).unwrap_or(usize::MAX);
         let mut leaves = Vec::new();
-        open(btf, ty, name, "", 0, 0, MAX_DEPTH, &mut leaves)?;
+        // The members of a struct or union have names of their own.
+        let composite = btf
+            .resolve(ty)
+            .and_then(|ty| btf.kind(ty))
+            .is_ok_and(|kind| matches!(kind, skep_btf::Kind::Struct | skep_btf::Kind::Union));
+        open(btf, ty, if composite { "" } else { name }, "", 0, 0, MAX_DEPTH, &mut leaves)?;
+        if let [leaf] = leaves.as_mut_slice()
+            && leaf.name.is_empty()
+        {
+            name.clone_into(&mut leaf.name);
+        }
         let mut layout = Layout { leaves, size, btf: Some(btf.clone()) };
         layout.name_apart();
         Ok(layout)
@@ -108,6 +127,13 @@ impl Layout {
         let kind = if matches!(size, 1 | 2 | 4 | 8) { Kind::Unsigned } else { Kind::Bytes };
         let leaf = Leaf { name: name.to_owned(), bit_offset: 0, bits: size.saturating_mul(8), kind };
         Layout { leaves: vec![leaf], size, btf: None }
+    }
+
+    /// What a stack trace map holds.
+    pub(crate) fn stack(size: usize, name: &str) -> Layout {
+        let mut layout = Layout::untyped(size, name);
+        layout.leaves.iter_mut().for_each(|leaf| leaf.kind = Kind::Stack);
+        layout
     }
 
     /// Leaves that share a last name get their outer names; the others lose them.
@@ -127,8 +153,8 @@ impl Layout {
         let bytes = value.get(start..(start + leaf.bits.div_ceil(8)).min(value.len())).unwrap_or_default();
         let number = || read_bits(value, leaf.bit_offset, leaf.bits);
         match &leaf.kind {
-            Kind::Unsigned | Kind::Hex | Kind::Time(_) => Cell::Number(number() as i128),
-            Kind::Signed => Cell::Number(sign_extend(number(), leaf.bits)),
+            Kind::Unsigned | Kind::Hex | Kind::Time { signed: false, .. } => Cell::Number(number() as i128),
+            Kind::Signed | Kind::Time { signed: true, .. } => Cell::Number(sign_extend(number(), leaf.bits)),
             Kind::Bool => Cell::Text(if number() == 0 { "false" } else { "true" }.to_owned()),
             Kind::BigEndian => Cell::Number(bytes.iter().fold(0i128, |sum, &byte| sum << 8 | i128::from(byte))),
             Kind::Text => {
@@ -160,6 +186,11 @@ impl Layout {
                     _ => Cell::Text(hex(bytes)),
                 }
             }
+            Kind::Stack => {
+                let frames = bytes.chunks_exact(8).map(|frame| format!("{:#x}", read_bits(frame, 0, 64)));
+                let frames: Vec<String> = frames.take_while(|frame| frame != "0x0").collect();
+                Cell::Tree(frames.join(" "), serde_json::json!(frames))
+            }
             Kind::Bytes => Cell::Text(hex(bytes)),
         }
     }
@@ -169,21 +200,21 @@ impl Leaf {
     /// Heading of its column: a time is shown with its unit, so the name goes without.
     pub(crate) fn heading(&self) -> &str {
         match self.kind {
-            Kind::Time(_) => self.name.rsplit_once('_').map_or(self.name.as_str(), |(name, _)| name),
+            Kind::Time { .. } => self.name.rsplit_once('_').map_or(self.name.as_str(), |(name, _)| name),
             _ => &self.name,
         }
     }
 
     /// Whether its cells are numbers to be set to the right.
     pub(crate) fn is_numeric(&self) -> bool {
-        matches!(self.kind, Kind::Unsigned | Kind::Signed | Kind::BigEndian | Kind::Time(_))
+        matches!(self.kind, Kind::Unsigned | Kind::Signed | Kind::BigEndian | Kind::Time { .. })
     }
 
     /// A number of this leaf, as a person reads it.
     pub(crate) fn show_number(&self, number: i128) -> String {
         match self.kind {
             Kind::Hex => format!("{number:#x}"),
-            Kind::Time(unit_ns) => show_time(number.saturating_mul(i128::from(unit_ns))),
+            Kind::Time { unit_ns, .. } => show_time(number.saturating_mul(i128::from(unit_ns))),
             _ => number.to_string(),
         }
     }
@@ -261,10 +292,14 @@ fn open(
     let room = MAX_LEAVES.saturating_sub(leaves.len());
     let mut push = |kind: Kind| leaves.push(Leaf { name: name.to_owned(), bit_offset, bits, kind });
     let last = name.rsplit('.').next().unwrap_or_default();
+    let is_union = btf.kind(id)? == skep_btf::Kind::Union;
     match btf.get(id)? {
         Type::Struct(composite) if composite.name == "in_addr" && bytes == 4 => push(Kind::Ipv4),
         Type::Struct(composite) if composite.name == "in6_addr" && bytes == 16 => push(Kind::Ipv6),
-        Type::Struct(composite) if depth > 0 && composite.members.len() <= room => {
+        // The members of a union without a name are used like those of the struct around it.
+        Type::Struct(composite) | Type::Union(composite)
+            if depth > 0 && composite.members.len() <= room && (!is_union || typedef == UNNAMED) =>
+        {
             for member in &composite.members {
                 let inner = match (name, member.name) {
                     (outer, "") => outer.to_owned(),
@@ -272,7 +307,9 @@ fn open(
                     (outer, inner) => format!("{outer}.{inner}"),
                 };
                 let offset = bit_offset.saturating_add(member.bit_offset as usize);
-                open(btf, member.ty, &inner, "", offset, usize::from(member.bit_size), depth - 1, leaves)?;
+                let bits = usize::from(member.bit_size);
+                let typedef = if member.name.is_empty() { UNNAMED } else { "" };
+                open(btf, member.ty, &inner, typedef, offset, bits, depth - 1, leaves)?;
             }
         }
         Type::Int(int) if int.bool => push(Kind::Bool),
@@ -289,6 +326,7 @@ fn open(
             push(match btf.get(element)? {
                 Type::Int(int) if is_address(last) && int.size == 1 && array.count == 16 => Kind::Ipv6,
                 Type::Int(int) if is_address(last) && int.size == 4 && array.count == 4 => Kind::Ipv6,
+                Type::Int(int) if is_address(last) && int.size == 1 && array.count == 4 => Kind::Ipv4,
                 Type::Int(int) if int.char || (int.size == 1 && int.signed && int.name == "char") => Kind::Text,
                 Type::Int(int) if is_slots(last, array.count) && !int.signed && int.size >= 4 => Kind::Slots(width),
                 _ => Kind::Other(id),
@@ -305,9 +343,9 @@ fn number_kind(name: &str, typedef: &str, signed: bool, size: u32) -> Kind {
         ("__be32", _) if is_address(name) => Kind::Ipv4,
         _ if is_address(name) && size == 4 && !signed => Kind::Ipv4,
         ("__be16" | "__be32" | "__be64", _) => Kind::BigEndian,
-        (_, Some("ns")) => Kind::Time(1),
-        (_, Some("us")) => Kind::Time(1_000),
-        (_, Some("ms")) => Kind::Time(1_000_000),
+        (_, Some("ns")) => Kind::Time { unit_ns: 1, signed },
+        (_, Some("us")) => Kind::Time { unit_ns: 1_000, signed },
+        (_, Some("ms")) => Kind::Time { unit_ns: 1_000_000, signed },
         (_, Some("flags")) if !signed => Kind::Hex,
         _ if name == "flags" && !signed => Kind::Hex,
         _ if signed => Kind::Signed,

@@ -9,6 +9,9 @@ use skep_btf::{Btf, TypeId};
 use skep_engine::Contents;
 use std::fmt::Write;
 
+/// A value of more bytes than this is no number.
+const LONGEST_NUMBER: usize = 40;
+
 /// What is known of a map before it is read.
 pub(crate) struct Facts<'a> {
     /// Name.
@@ -68,7 +71,10 @@ impl MapView {
             typed.filter(|layout| layout.size == size as usize).unwrap_or_else(|| Layout::untyped(size as usize, name))
         };
         let mut key = open(facts.key_type, facts.key_size, "key");
-        let mut value = open(facts.value_type, facts.value_size, "value");
+        let mut value = match facts.map_type {
+            MapType::StackTrace => Layout::stack(facts.value_size as usize, "value"),
+            _ => open(facts.value_type, facts.value_size, "value"),
+        };
         name_bare(&mut key, "key");
         name_bare(&mut value, "value");
         let indexed = matches!(facts.map_type, MapType::Array | MapType::PercpuArray);
@@ -265,7 +271,10 @@ impl GlobalsView {
             }
         }
         if !rows.is_empty() {
-            out.push_str(&table::set(&[Column::text("global"), Column::number("value")], rows));
+            // A long value set to the right would push all the others away.
+            let long = rows.iter().flatten().any(|cell| cell.len() > LONGEST_NUMBER);
+            let value = if long { Column::text("value") } else { Column::number("value") };
+            out.push_str(&table::set(&[Column::text("global"), value], rows));
         }
         out
     }

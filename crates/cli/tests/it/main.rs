@@ -3,4 +3,5 @@
 mod bad_input;
 mod docs;
 mod examples;
+mod lifetime;
 mod support;
