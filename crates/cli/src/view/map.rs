@@ -177,7 +177,11 @@ impl MapView {
                 empty: entry.values.iter().flatten().all(|&byte| byte == 0),
             }
         };
-        contents.entries.iter().map(row).collect()
+        let mut rows: Vec<Row> = contents.entries.iter().map(row).collect();
+        if self.value.leaves.iter().any(|leaf| leaf.kind == Kind::Stack) {
+            name_frames(&mut rows);
+        }
+        rows
     }
 
     /// Largest first, by the total where there is one, else by the first number. Gives the column's name.
@@ -221,6 +225,32 @@ impl MapView {
             out.push_str(&histogram::draw(slots));
         }
         out
+    }
+}
+
+/// Puts the kernel's function names in place of its addresses in stacks. Addresses of processes stay numbers: the stack does
+/// not say whose they are.
+fn name_frames(rows: &mut [Row]) {
+    let address = |frame: &Value| u64::from_str_radix(frame.as_str()?.strip_prefix("0x")?, 16).ok();
+    let frames = rows.iter().flat_map(|row| &row.value).filter_map(|cell| match cell {
+        Cell::Tree(_, Value::Array(frames)) => Some(frames),
+        _ => None,
+    });
+    // The upper half of the address space is the kernel's.
+    let kernel: Vec<u64> = frames.flatten().filter_map(address).filter(|address| address >> 63 == 1).collect();
+    if kernel.is_empty() {
+        return;
+    }
+    // Without the right to read addresses the numbers stay.
+    let Ok(names) = skep_kernel::kallsyms::names(&kernel) else { return };
+    for cell in rows.iter_mut().flat_map(|row| &mut row.value) {
+        let Cell::Tree(text, Value::Array(frames)) = cell else { continue };
+        for frame in frames.iter_mut() {
+            if let Some((name, offset)) = address(frame).and_then(|address| names.get(&address)) {
+                *frame = json!(format!("{name}+{offset:#x}"));
+            }
+        }
+        *text = frames.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
     }
 }
 
