@@ -22,11 +22,12 @@ example() { # example NAME PATTERN OPTIONS...: skep run with JSON lines on an ex
     check "$name" "$pattern" skep run -q --format json $options "/examples/$name.bpf.o" "$@"
 }
 
-iproute link set lo up
-iproute link add veth0 type veth peer name veth1
-iproute addr add 10.77.0.1/24 dev veth0
-iproute link set veth0 up
-iproute link set veth1 up
+modprobe -a veth sch_ingress cls_bpf 2>/dev/null
+ip2 link set lo up
+ip2 link add veth0 type veth peer name veth1
+ip2 addr add 10.77.0.1/24 dev veth0
+ip2 link set veth0 up
+ip2 link set veth1 up
 mkdir /sys/fs/cgroup/test
 echo secret >/tmp/guarded
 : >/tmp/removed1 && : >/tmp/removed2

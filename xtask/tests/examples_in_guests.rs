@@ -48,8 +48,8 @@ fn one_object_each_runs_on_every_kernel() {
         let output = Guest::new(kernel)
             .and_then(|guest| guest.file(skep(), Some(Path::new("/bin/skep"))))
             .and_then(|guest| guest.file(&script, Some(Path::new("/examples.sh"))))
-            // Busybox's ip knows no peer names, and its shell takes its own before any other.
-            .and_then(|guest| guest.file("/usr/sbin/ip", Some(Path::new("/bin/iproute"))))
+            // Busybox's ip knows no peer names, and its shell takes its own tools before any other of the name.
+            .and_then(|guest| guest.file("/usr/sbin/ip", Some(Path::new("/bin/ip2"))))
             .and_then(|guest| guest.dir(&dir, Some(Path::new("/examples"))))
             .map(|guest| guest.timeout(Duration::from_secs(300)))
             .and_then(|guest| guest.output(["sh", "/examples.sh"]))

@@ -98,6 +98,7 @@ fn what_the_documentation_shows_is_so() {
     if !is_root() {
         return;
     }
+    let _turn = crate::support::reads_prints();
     let mut files = vec![root().join("README.md")];
     files.extend(std::fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("entry").path()));
     files.retain(|file| file.extension().is_some_and(|extension| extension == "md"));

@@ -36,6 +36,7 @@ fn hello_prints_a_line_for_the_command() {
     if !is_root() {
         return;
     }
+    let _turn = crate::support::reads_prints();
     let output = run("hello", &[], &["true"]);
     let lines = json_lines(&output);
     let line = find(&lines, |line| {

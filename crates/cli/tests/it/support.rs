@@ -139,3 +139,9 @@ pub(crate) fn compile(source: &Path, dir: &Path, flags: &[&str]) -> PathBuf {
     std::fs::write(&object, compiled.object).expect("write the object");
     object
 }
+
+/// Held by tests that read bpf_printk lines: the kernel has one pipe of them, and each line is seen by one reader alone.
+pub(crate) fn reads_prints() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
