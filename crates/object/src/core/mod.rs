@@ -24,7 +24,7 @@ mod value;
 use std::collections::HashMap;
 
 use skep_abi::insn::CoreReloKind;
-use skep_btf::{Btf, Kind};
+use skep_btf::{Btf, Kind, Type, TypeId};
 use skep_isa::{Endian, InsnIdx, Raw, opcode};
 
 use crate::{CoreReloc, Error, ObjectSpec, ProgramSpec};
@@ -46,6 +46,23 @@ pub fn essential_name(name: &str) -> &str {
     let divider = bytes.windows(5).rposition(|w| w[0] != b'_' && w[1..4] == *b"___" && w[4] != b'_');
     // Within UTF-8, what stands before an underscore is a whole character.
     divider.and_then(|i| name.get(..=i)).unwrap_or(name)
+}
+
+/// Whether the target's type is the local type by and large, as the kernel's function or variable that is called or read must
+/// be: kinds agree all the way down, of integers not the size, of structs, unions and enumerations neither name nor contents
+/// are looked at. A function is compared by its prototype, a variable by its type. What cannot be compared (an id that is
+/// none, nesting past 32 levels) is not the same. libbpf's `bpf_core_types_are_compat`.
+pub fn types_match(local: &Btf, local_id: TypeId, target: &Btf, target_id: TypeId) -> bool {
+    let beneath = |btf: &Btf, id: TypeId| -> Result<TypeId, skep_btf::Error> {
+        let at = btf.resolve(id)?;
+        match btf.get(at)? {
+            Type::Func { proto, .. } => Ok(proto),
+            Type::Var { target, .. } => btf.resolve(target),
+            _ => Ok(at),
+        }
+    };
+    let (Ok(a), Ok(b)) = (beneath(local, local_id), beneath(target, target_id)) else { return false };
+    compat::types(local, a, target, b, MAX_LEVEL, &mut Budget::new()).unwrap_or(false)
 }
 
 /// Whether any program has a record that only the types of a target kernel can answer.
@@ -281,5 +298,35 @@ mod tests {
         check("___x", "___x");
         check("ä___y", "ä");
         check("", "");
+    }
+    #[test]
+    fn functions_match_by_their_prototypes() {
+        use skep_btf::{Builder, Linkage};
+
+        let mut b = Builder::new();
+        let int = b.int("int", 4, true).expect("int");
+        let long = b.int("long", 8, true).expect("long");
+        let task = b.structure("task_struct", 4, &[("pid", int, 0)]).expect("task");
+        let other = b.structure("file", 0, &[]).expect("file");
+        let name = b.typedef("task_t", task).expect("typedef");
+        let constant = b.add(&Type::Const { target: name }).expect("const");
+        let [task, other, constant] = [task, other, constant].map(|ty| b.ptr(ty).expect("pointer"));
+        let mut func = |ret, params: &[_]| {
+            let proto = b.func_proto(ret, params).expect("prototype");
+            b.func("f", proto, Linkage::Extern).expect("function")
+        };
+        let one = func(int, &[("t", task)]);
+        let same = func(long, &[("x", constant)]);
+        let more = func(int, &[("t", task), ("n", int)]);
+        let number = func(int, &[("t", int)]);
+        let void = func(TypeId::VOID, &[("t", task)]);
+        let file = func(int, &[("t", other)]);
+        let var = b.var("v", int, Linkage::Extern).expect("variable");
+        let btf = Btf::parse(b.build().expect("build")).expect("parse");
+        let check = |a, b| types_match(&btf, a, &btf, b);
+        assert!(check(one, one) && check(one, same) && check(one, file) && check(var, int));
+        for not in [more, number, void, var, TypeId(9999)] {
+            assert!(!check(one, not), "{not:?}");
+        }
     }
 }
