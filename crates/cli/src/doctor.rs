@@ -139,13 +139,22 @@ fn text(findings: &[Finding], compiling: &[Check]) -> String {
     out
 }
 
-/// Types are many and mostly there: how many work, and each that does not.
+/// Types are many and mostly all there, or all denied: how many, and each that stands out.
 fn summary<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Vec<String>> {
-    let (there, others): (Vec<_>, Vec<_>) = findings.partition(|finding| finding.state == State::Ok);
-    let row =
-        |name: &str, state: &str, note: &str| vec![String::new(), name.to_owned(), state.to_owned(), note.to_owned()];
-    let mut rows = vec![row(&format!("{} types", there.len()), "ok", "")];
-    rows.extend(others.iter().map(|f| row(&f.name, word(f.state), &f.detail)));
+    const FEW: usize = 8;
+    let findings: Vec<&Finding> = findings.collect();
+    let row = |name: &str, state: State, note: &str| {
+        vec![String::new(), name.to_owned(), word(state).to_owned(), note.to_owned()]
+    };
+    let mut rows = Vec::new();
+    for state in [State::Ok, State::Missing, State::Denied] {
+        let of_state: Vec<_> = findings.iter().filter(|finding| finding.state == state).collect();
+        match of_state.len() {
+            0 => {}
+            count if state == State::Ok || count > FEW => rows.push(row(&format!("{count} types"), state, "")),
+            _ => rows.extend(of_state.iter().map(|f| row(&f.name, state, &f.detail))),
+        }
+    }
     rows
 }
 

@@ -348,45 +348,55 @@ pub fn kernel_features() -> Vec<Finding> {
     let btf = features::btf();
     let yes = |name: &str, has: bool| finding(area, name, if has { State::Ok } else { State::Missing });
     let replaced = |has: bool, f: Finding| if has { f } else { f.detail("skep replaces it when it loads types") };
-    vec![
-        finding(area, "names of objects", features::names()),
-        finding(area, "global variables", features::global_data()).remedy("use a kernel from 5.2 on"),
-        finding(area, "bounded loops", features::bounded_loops()).remedy("unroll loops, or use a kernel from 5.3 on"),
-        finding(area, "arrays mapped into memory", features::array_mmap()),
-        finding(area, "batch commands of maps", features::map_batch()).detail(if features::map_batch() == State::Ok {
-            ""
-        } else {
-            "skep walks key by key"
-        }),
-        finding(area, "ring buffer", features::map_type(MapType::Ringbuf)).remedy("use a perf event array"),
-        yes("cookies (bpf_get_attach_cookie)", features::bpf_cookie()),
-        yes("bpf_loop", features::helper(ProgramType::Tracepoint, 181) == Some(true)),
-        replaced(btf.func, yes("BTF func", btf.func)),
-        replaced(btf.global_func, yes("BTF global func", btf.global_func)),
-        replaced(btf.datasec, yes("BTF datasec", btf.datasec)),
-        replaced(btf.float, yes("BTF float", btf.float)),
-        replaced(btf.decl_tag, yes("BTF decl_tag", btf.decl_tag)),
-        replaced(btf.type_tag, yes("BTF type_tag", btf.type_tag)),
-        replaced(btf.enum64, yes("BTF enum64", btf.enum64)),
-    ]
+    let mut findings =
+        vec![
+            finding(area, "names of objects", features::names()),
+            finding(area, "global variables", features::global_data()).remedy("use a kernel from 5.2 on"),
+            finding(area, "bounded loops", features::bounded_loops())
+                .remedy("unroll loops, or use a kernel from 5.3 on"),
+            finding(area, "arrays mapped into memory", features::array_mmap()),
+            finding(area, "batch commands of maps", features::map_batch())
+                .detail(if features::map_batch() == State::Ok { "" } else { "skep walks key by key" }),
+            finding(area, "ring buffer", features::map_type(MapType::Ringbuf)).remedy("use a perf event array"),
+            yes("cookies (bpf_get_attach_cookie)", features::bpf_cookie()),
+            yes("bpf_loop", features::helper(ProgramType::Tracepoint, 181) == Some(true)),
+            replaced(btf.func, yes("BTF func", btf.func)),
+            replaced(btf.global_func, yes("BTF global func", btf.global_func)),
+            replaced(btf.datasec, yes("BTF datasec", btf.datasec)),
+            replaced(btf.float, yes("BTF float", btf.float)),
+            replaced(btf.decl_tag, yes("BTF decl_tag", btf.decl_tag)),
+            replaced(btf.type_tag, yes("BTF type_tag", btf.type_tag)),
+            replaced(btf.enum64, yes("BTF enum64", btf.enum64)),
+        ];
+    deny_untried(&mut findings);
+    findings
+}
+
+/// What this process may not try is not known to be missing.
+fn deny_untried(findings: &mut [Finding]) {
+    if features::map_type(MapType::Array) == State::Denied {
+        for found in findings {
+            *found = finding(found.area, found.name.clone(), State::Denied);
+        }
+    }
 }
 
 /// Program types that the kernel takes.
 pub fn program_types() -> Vec<Finding> {
-    ProgramType::ALL
-        .iter()
-        .filter(|t| **t != ProgramType::Unspec)
-        .map(|t| since(finding(Area::ProgramType, t.to_string(), features::program_type(*t)), t.since()))
-        .collect()
+    let all = ProgramType::ALL.iter().filter(|t| **t != ProgramType::Unspec);
+    let tried = all.map(|t| since(finding(Area::ProgramType, t.to_string(), features::program_type(*t)), t.since()));
+    let mut findings: Vec<Finding> = tried.collect();
+    deny_untried(&mut findings);
+    findings
 }
 
 /// Map types that the kernel makes.
 pub fn map_types() -> Vec<Finding> {
-    MapType::ALL
-        .iter()
-        .filter(|t| **t != MapType::Unspec)
-        .map(|t| since(finding(Area::MapType, t.to_string(), features::map_type(*t)), t.since()))
-        .collect()
+    let all = MapType::ALL.iter().filter(|t| **t != MapType::Unspec);
+    let tried = all.map(|t| since(finding(Area::MapType, t.to_string(), features::map_type(*t)), t.since()));
+    let mut findings: Vec<Finding> = tried.collect();
+    deny_untried(&mut findings);
+    findings
 }
 
 fn since(found: Finding, version: skep_abi::KernelVersion) -> Finding {
