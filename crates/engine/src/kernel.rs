@@ -119,6 +119,10 @@ impl Session for KernelSession {
         Ok(Attached { place, note, output })
     }
 
+    fn settled(&mut self) {
+        self.loaded.keep_pins();
+    }
+
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
         let polled = self.reader.poll(timeout, &mut |report| match report {
             Report::Record { buffer, cpu, data, .. } => sink(Event::Record { map: MapIdx(buffer), cpu, data }),

@@ -236,6 +236,10 @@ pub trait Session {
     /// Attaches a program where its section says.
     fn attach(&mut self, program: ProgramIdx, options: &AttachOptions) -> Result<Attached, Error>;
 
+    /// Everything is attached: what is to outlive the session, such as maps pinned by name, stays from now on. Without this
+    /// nothing of a session outlives it.
+    fn settled(&mut self);
+
     /// Waits up to `timeout` for records and bpf_printk lines, and hands over what is there, each buffer in order.
     /// Gives the number of events.
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error>;

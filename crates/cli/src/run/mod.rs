@@ -55,6 +55,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     let mut stream = Stream::new(args, session.as_ref())?;
     let attached = attach_all(session.as_mut(), args, pid)?;
+    session.settled();
     for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
         tell(format_args!("skep: {name}: {note}"));
     }

@@ -473,3 +473,27 @@ fn maps_that_are_asked_for_and_not_there() {
     refused(&skep().args(["dump", "/nonexistent/pin"]).output().expect("starts"), 1, &["/nonexistent/pin"]);
     refused(&skep().args(["dump", ""]).output().expect("starts"), 1, &["skep ps maps"]);
 }
+
+/// A map is pinned by name while the object loads; when what comes behind the load fails, the pin is taken back.
+#[test]
+fn a_failed_run_leaves_no_pin() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    for (number, (section, code)) in [("tp/sched/nosuchtp", 1), ("xdp", 2)].into_iter().enumerate() {
+        let name = format!("skep_left_{}_{number}", std::process::id());
+        let text = format!(
+            "{PRELUDE}struct {{ int (*type)[2]; int (*max_entries)[1]; unsigned *key; unsigned *value; int (*pinning)[1]; }} \
+             {name} SEC(\".maps\");\n\
+             static void *(*look)(void *, void *) = (void *)1;\n\
+             SEC(\"{section}\") int p(void *ctx) {{ unsigned k = 0; return look(&{name}, &k) ? 1 : 0; }}\n"
+        );
+        let object = compile_text(dir.path(), &name, &text, &[]);
+        refused(&run(&[object.to_str().expect("a path")]), code, &["p"]);
+        let pin = Path::new("/sys/fs/bpf").join(&name);
+        let left = pin.exists();
+        let _ = std::fs::remove_file(&pin);
+        assert!(!left, "{} stays after a run of {section} that failed", pin.display());
+    }
+}

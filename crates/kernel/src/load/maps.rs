@@ -13,13 +13,13 @@ use std::path::PathBuf;
 const F_RDONLY_PROG: u32 = 1 << 7;
 const F_MMAPABLE: u32 = 1 << 10;
 
-/// Pins made by this load; removed again unless the load succeeds.
+/// Pins made by this load; removed again unless they are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Pins(Vec<PathBuf>);
 
 impl Pins {
     /// They stay.
-    pub(crate) fn keep(mut self) {
+    pub(crate) fn keep(&mut self) {
         self.0.clear();
     }
 }

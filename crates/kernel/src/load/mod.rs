@@ -16,7 +16,11 @@
 //! of program arrays are set. Each step is left out when the object does not need it: the kernel's own 5 MB of types are
 //! read only for an object that refers to them, and what the kernel can do is tried only after it has refused.
 //!
-//! Limits: nothing stays when a step fails; what was pinned on the way is unpinned. Programs for struct_ops are refused.
+//! Nothing stays when a step fails. Maps that are pinned by name are pinned from the start, so that another load finds
+//! them, but a pin that this load made goes with the [`Loaded`] unless [`Loaded::keep_pins`] was called: only the caller
+//! knows when all that comes behind the load, such as attaching, has succeeded. Pins that were there before stay.
+//!
+//! Limits: programs for struct_ops are refused.
 
 mod error;
 mod externs;
@@ -78,9 +82,11 @@ impl Default for LoadOptions {
     }
 }
 
-/// What was loaded. Dropping it lets go of everything that nothing else holds.
+/// What was loaded. Dropping it lets go of everything that nothing else holds, and takes back the pins that the load made
+/// unless [`Loaded::keep_pins`] was called.
 #[derive(Debug)]
 pub struct Loaded {
+    pins: maps::Pins,
     maps: Vec<Map>,
     programs: Vec<Option<Program>>,
     btf: Option<BtfObject>,
@@ -123,6 +129,12 @@ impl Loaded {
         self.btf.as_ref()
     }
 
+    /// The maps that this load pinned by name stay pinned, also when this is dropped. To be called when whatever else is
+    /// to succeed, such as attaching, has succeeded.
+    pub fn keep_pins(&mut self) {
+        self.pins.keep();
+    }
+
     /// What was odd but not wrong.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -156,8 +168,7 @@ pub fn load(spec: &ObjectSpec, options: &LoadOptions) -> Result<Loaded, LoadErro
         });
     }
     set_program_slots(&spec, &maps, &programs)?;
-    pins.keep();
-    Ok(Loaded { maps, programs, btf, warnings })
+    Ok(Loaded { pins, maps, programs, btf, warnings })
 }
 
 fn select(spec: &ObjectSpec, selection: &Selection) -> Result<Vec<bool>, LoadError> {
