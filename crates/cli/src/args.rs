@@ -26,6 +26,8 @@ pub(crate) enum Command {
     /// Waits, stopped, until `skep run` lets it go, then becomes the command
     #[command(hide = true, name = crate::run::child::WAIT_COMMAND)]
     Wait {
+        /// The process that lets it go
+        parent: u32,
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },

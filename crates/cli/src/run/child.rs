@@ -26,6 +26,7 @@ impl Held {
         let skep = std::env::current_exe().context("find the skep binary itself")?;
         let child = Command::new(skep)
             .arg(WAIT_COMMAND)
+            .arg(std::process::id().to_string())
             .arg("--")
             .args(command)
             .stdin(Stdio::inherit())
@@ -71,17 +72,17 @@ impl Drop for Held {
     }
 }
 
-/// The child's side: waits to be continued, then becomes the command. Returns only when that fails.
-pub(crate) fn wait_then_exec(command: &[OsString]) -> anyhow::Error {
+/// The child's side: waits to be continued, then becomes the command. Returns only when that fails. `parent` is the process
+/// that waits for it.
+pub(crate) fn wait_then_exec(parent: u32, command: &[OsString]) -> anyhow::Error {
     let Some((program, args)) = command.split_first() else {
         return anyhow::anyhow!("{WAIT_COMMAND}: no command");
     };
-    let parent = rustix::process::getppid();
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return anyhow::Error::new(error).context("tie the command to skep");
     }
-    // The parent may have died before the line above.
-    if rustix::process::getppid() != parent {
+    // The parent may have died before the line above: then another has adopted this process, and nobody would continue it.
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()) != Some(parent) {
         return anyhow::anyhow!("skep ended before the command started");
     }
     if let Err(error) = kill_process(rustix::process::getpid(), Signal::STOP) {
