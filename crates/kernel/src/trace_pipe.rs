@@ -7,8 +7,13 @@
 //! assert_eq!((print.pid, print.cpu, print.text.as_str()), (123, 1, "hello"));
 //! ```
 //!
-//! Limits: the kernel has one trace for everybody. A line is seen by one reader alone, and lines of other programs come
-//! along; nothing in them tells whose they are. Lines of other tracers are told apart from prints.
+//! The kernel's one trace is for everybody, and a line of it is seen by one reader alone. So each [`TracePipe`] has an
+//! instance of its own (a directory under tracefs' `instances`) that nothing but `bpf_printk` writes to: several can read
+//! at once, and a person's `cat trace_pipe` misses nothing. Where no instance can be made, the common trace is read.
+//!
+//! Limits: lines of all programs come along; nothing in them tells whose they are. In the common trace the rest of a print
+//! with line ends in it cannot be told from lines of other tracers. An instance holds the kernel's usual 1.4 MB for each
+//! CPU; that of a process that was killed stays until the next one is made.
 
 use crate::error::{Errno, Error, Result};
 use crate::mounts::TraceFs;
@@ -16,6 +21,8 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes that one [`TracePipe::read`] takes at most, so that a flood of prints does not hold up its caller.
 const LIMIT: usize = 1 << 20;
@@ -100,26 +107,81 @@ fn name(print: &mut Print) {
 /// An open `trace_pipe`.
 #[derive(Debug)]
 pub struct TracePipe {
+    // Dropped before the instance, which cannot be removed while it is read.
     file: File,
+    /// What it is in, `None` for the common trace.
+    instance: Option<Instance>,
     /// The start of a line whose end has not come yet.
     rest: Vec<u8>,
+    /// The last print: where nothing else writes, a line that is none goes on with it.
+    last: Option<Print>,
+}
+
+/// A trace of this process's own with only the prints of BPF programs in it. Removed when dropped.
+#[derive(Debug)]
+struct Instance {
+    path: PathBuf,
+}
+
+impl Instance {
+    /// Names end in the process and a number.
+    const PREFIX: &'static str = "skep-";
+
+    fn new(tracefs: &TraceFs) -> std::io::Result<Instance> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let all = tracefs.path("instances");
+        Instance::sweep(&all);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = all.join(format!("{}{}-{number}", Instance::PREFIX, std::process::id()));
+        std::fs::create_dir(&path)?;
+        let instance = Instance { path };
+        std::fs::write(instance.path.join("events/bpf_trace/bpf_trace_printk/enable"), "1")?;
+        Ok(instance)
+    }
+
+    /// Removes those of processes that were killed. One that is read after all, by a process of another namespace, the
+    /// kernel keeps.
+    fn sweep(all: &Path) {
+        for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|name| name.strip_prefix(Instance::PREFIX)?.split('-').next());
+            let gone = owner
+                .and_then(|pid| pid.parse::<u32>().ok())
+                .is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+            if gone {
+                // Another process may be doing the same.
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // The next one that is made tries again.
+        let _ = std::fs::remove_dir(&self.path);
+    }
 }
 
 impl TracePipe {
-    /// Opens it. What was printed before and not read by anybody comes first; see [`TracePipe::discard`].
+    /// Opens it. What was printed before and not read by anybody comes first if it is the common one; see [`TracePipe::discard`].
     pub fn open() -> Result<TracePipe> {
         let tracefs = TraceFs::shared()?;
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(tracefs.path("trace_pipe")).map_err(
-            |e| {
-                let busy = e.raw_os_error() == Some(libc::EBUSY);
-                let error = Error::file("open", "/sys/kernel/tracing/trace_pipe", e);
-                match busy {
-                    true => error.with_next("another program reads it; end that one"),
-                    false => error,
-                }
-            },
-        )?;
-        Ok(TracePipe { file, rest: Vec::new() })
+        let open = |path: &Path| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        if let Ok(instance) = Instance::new(tracefs)
+            && let Ok(file) = open(&instance.path.join("trace_pipe"))
+        {
+            return Ok(TracePipe { file, instance: Some(instance), rest: Vec::new(), last: None });
+        }
+        let file = open(&tracefs.path("trace_pipe")).map_err(|e| {
+            let busy = e.raw_os_error() == Some(libc::EBUSY);
+            let error = Error::file("open", "/sys/kernel/tracing/trace_pipe", e);
+            match busy {
+                true => error.with_next("another program reads it; end that one"),
+                false => error,
+            }
+        })?;
+        Ok(TracePipe { file, instance: None, rest: Vec::new(), last: None })
     }
 
     /// Becomes readable when there are lines; newer kernels say so only when half a buffer is full, so it is also to be
@@ -152,8 +214,15 @@ impl TracePipe {
             let after = self.rest.split_off(end + 1);
             for line in self.rest.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
                 let mut line = parse(line);
-                if let Line::Print(print) = &mut line {
-                    name(print);
+                match (&mut line, &self.last) {
+                    (Line::Print(print), _) => {
+                        name(print);
+                        self.last = self.instance.is_some().then(|| print.clone());
+                    }
+                    (Line::Other(text), Some(last)) => {
+                        line = Line::Print(Print { text: std::mem::take(text), ..last.clone() });
+                    }
+                    _ => {}
                 }
                 sink(line);
                 count += 1;

@@ -169,9 +169,10 @@ impl<'a> Attempt<'a> {
                 self.unsupported(format!("the kernel answers {errno}"), "`skep doctor` lists what this machine can run")
             }
             libc::EEXIST => self.busy("this program is attached there already", "detach it first"),
-            libc::E2BIG => {
-                self.busy("the kernel runs at most 64 programs at one place", "detach one; `skep ps` lists what is attached")
-            }
+            libc::E2BIG => self.busy(
+                "the kernel runs at most 64 programs at one place",
+                "detach one; `skep ps` lists what is attached",
+            ),
             libc::EINVAL => {
                 self.kernel(errno, "the kernel knows no such attachment, or the program was loaded for another one")
             }
