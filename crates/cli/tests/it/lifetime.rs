@@ -514,3 +514,32 @@ fn values_of_every_type_from_every_kind_of_map() {
     }
     expect("values.json", &lines);
 }
+
+#[test]
+fn runs_side_by_side_each_see_every_print() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = object(&dir, "prints");
+    let runs: Vec<Running> = (0..3)
+        .map(|_| Running::start(skep().args(["run", "--format", "json", &object]).stdout(Stdio::piped())))
+        .collect();
+    let own = Command::new("/bin/true").spawn().expect("true");
+    let pid = own.id();
+    { own }.wait().expect("ends");
+    std::thread::sleep(Duration::from_millis(300));
+    for run in &runs {
+        run.signal("INT");
+    }
+    for run in runs {
+        let id = run.id();
+        let output = run.end();
+        // Three programs print; a print with line ends in it is several lines.
+        let lines = json_lines(&output);
+        let count = |text: &str| lines.iter().filter(|line| line["pid"] == pid && line["text"] == text).count();
+        assert_eq!((count("first"), count("second")), (3, 3), "{}", show(&output));
+        let left = format!("/sys/kernel/tracing/instances/skep-{id}-0");
+        assert!(!Path::new(&left).exists(), "{left} was left");
+    }
+}
