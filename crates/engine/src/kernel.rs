@@ -123,6 +123,10 @@ impl Session for KernelSession {
         self.loaded.keep_pins();
     }
 
+    fn detach(&mut self) {
+        self.links.clear();
+    }
+
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
         let polled = self.reader.poll(timeout, &mut |report| match report {
             Report::Record { buffer, cpu, data, .. } => sink(Event::Record { map: MapIdx(buffer), cpu, data }),
@@ -131,7 +135,7 @@ impl Session for KernelSession {
                 sink(Event::Print { task: &print.task, pid: print.pid, cpu: print.cpu, text: &print.text });
             }
             Report::LostLines { count, .. } => sink(Event::PrintsLost { count }),
-            // The rest of a print with line ends in it, or another tracer's line: nothing tells which.
+            // In the common trace: the rest of a print with line ends in it, or another tracer's line; nothing tells which.
             Report::OtherLine(_) => {}
         });
         polled.map_err(|cause| Error::map("wait for", "records", cause))

@@ -240,6 +240,9 @@ pub trait Session {
     /// nothing of a session outlives it.
     fn settled(&mut self);
 
+    /// Detaches every program; what they wrote stays to be read.
+    fn detach(&mut self);
+
     /// Waits up to `timeout` for records and bpf_printk lines, and hands over what is there, each buffer in order.
     /// Gives the number of events.
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error>;

@@ -145,11 +145,14 @@ impl Stream {
         }
     }
 
-    /// Takes what is still in the buffers, and prints maps, globals and losses a last time.
+    /// Detaches, takes what is still in the buffers, and prints maps, globals and losses a last time: what is counted and
+    /// what is printed then agree.
     pub(crate) fn finish(&mut self, session: &mut dyn Session) -> Result<(), Error> {
-        // What was written before the end, but no longer than a moment: the programs are still attached.
-        let deadline = Instant::now() + Duration::from_millis(500);
-        while Instant::now() < deadline && self.poll(session, Duration::ZERO)? > 0 {}
+        session.detach();
+        // Nothing new comes but prints of other programs, and records from those that share a pinned buffer; they may not
+        // hold up the end.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline && self.poll(session, Duration::ZERO)? > 0 && !self.out.is_closed() {}
         self.snapshot(session, true)?;
         let spec = session.spec();
         let mut lost: Vec<_> = self.lost.iter().collect();
