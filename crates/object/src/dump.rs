@@ -260,7 +260,7 @@ impl Annotate for Names<'_> {
     }
 
     fn label(&self, target: InsnIdx) -> Option<String> {
-        at_insn(&self.program.funcs, target, |f| f.start).next().map(|func| func.name.clone())
+        at_insn(&self.program.funcs, target, |f| f.start).next().map(|func| func.name.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 //! The [`object`](https://docs.rs/object) crate reads the tables; this module says what a BPF object must look like, and
 //! turns what is wrong into an [`Error`] that names the part.
 //!
-//! Limits: [`MAX_SECTIONS`], [`MAX_SECTION_SIZE`] for a section that takes no bytes in the file (`.bss`); everything else
+//! Limits: [`MAX_SECTIONS`], [`MAX_NAME`], [`MAX_SECTION_SIZE`] for a section that takes no bytes in the file (`.bss`); everything else
 //! is bounded by the bytes there are. Section and symbol names must be UTF-8.
 
 use object::elf::{self, FileHeader64};
@@ -18,6 +18,10 @@ pub const MAX_SECTIONS: usize = 4096;
 
 /// Bytes of all data sections together, `.bss` included.
 pub const MAX_SECTION_SIZE: u64 = 256 << 20;
+
+/// Bytes of a section's name, and of a function's, variable's or type's. The longest that make sense are those of sections for
+/// uprobes, which hold a path. Entries of 12 bytes may share one name and each is copied, so it must not have megabytes.
+pub const MAX_NAME: usize = 4096;
 
 /// A section.
 #[derive(Debug)]
@@ -120,6 +124,7 @@ impl<'a> Elf<'a> {
             let number = format!("section {index}");
             let name = table.section_name(endian, section).map_err(|e| bad(&number, &e))?;
             let name = std::str::from_utf8(name).map_err(|_| bad(&number, &"its name is not UTF-8"))?;
+            check_name(file, &number, name)?;
             let kind = section.sh_type(endian);
             let data = match kind {
                 elf::SHT_NULL | elf::SHT_NOBITS => &[],
@@ -148,6 +153,7 @@ impl<'a> Elf<'a> {
                     let number = format!("symbol {}", index.0);
                     let name = symbols.symbol_name(endian, symbol).map_err(|e| bad(&number, &e))?;
                     let name = std::str::from_utf8(name).map_err(|_| bad(&number, &"its name is not UTF-8"))?;
+                    check_name(file, &number, name)?;
                     let place = if symbol.is_undefined(endian) {
                         Place::Undefined
                     } else {
@@ -260,6 +266,19 @@ impl<'a> Elf<'a> {
         let at = relocs.partition_point(|r| r.offset < offset);
         relocs.get(at).filter(|r| r.offset == offset)
     }
+}
+
+/// [`MAX_NAME`] for the name of a part such as `symbol 7`.
+pub(crate) fn check_name(file: &str, part: &dyn std::fmt::Display, name: &str) -> Result<(), Error> {
+    if name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        file: file.to_owned(),
+        what: format!("the length of the name of {part}"),
+        found: name.len() as u64,
+        limit: MAX_NAME as u64,
+    })
 }
 
 /// Checks what the first bytes say before anything is read by them, each with a message of its own.

@@ -13,8 +13,8 @@
 //! panics on any input. A file is refused with an [`Error`] that names the part; what is odd but usable is a warning in
 //! [`ObjectSpec::warnings`].
 //!
-//! Limits, each with what happens at it: [`MAX_SECTIONS`], [`MAX_SECTION_SIZE`], [`MAX_PROGRAMS`], [`MAX_INSNS`],
-//! [`MAX_TOTAL_INSNS`], [`MAX_MAPS`], [`externs::MAX_EXTERNS`]: the file is refused with [`Error::Limit`].
+//! Limits, each with what happens at it: [`MAX_SECTIONS`], [`MAX_NAME`], [`MAX_SECTION_SIZE`], [`MAX_PROGRAMS`], [`MAX_INSNS`],
+//! [`MAX_TOTAL_INSNS`], [`MAX_TOTAL_CORE`], [`MAX_MAPS`], [`externs::MAX_EXTERNS`]: the file is refused with [`Error::Limit`].
 
 pub mod core;
 pub mod externs;
@@ -33,9 +33,9 @@ mod spec;
 mod warnings;
 
 pub use dump::Dump;
-pub use elf::{MAX_SECTION_SIZE, MAX_SECTIONS};
+pub use elf::{MAX_NAME, MAX_SECTION_SIZE, MAX_SECTIONS};
 pub use error::Error;
-pub use link::{MAX_INSNS, MAX_PROGRAMS, MAX_TOTAL_INSNS};
+pub use link::{MAX_INSNS, MAX_PROGRAMS, MAX_TOTAL_CORE, MAX_TOTAL_INSNS};
 pub use maps::MAX_MAPS;
 pub use spec::*;
 

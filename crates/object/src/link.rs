@@ -11,10 +11,12 @@
 //! ```
 //!
 //! Limits: [`MAX_INSNS`] for a linked program (the verifier's own), [`MAX_TOTAL_INSNS`] for all of a file together,
-//! [`MAX_PROGRAMS`] entries. A reference into the middle of a function is an error.
+//! [`MAX_TOTAL_CORE`] CO-RE records in them, [`MAX_PROGRAMS`] entries. Of several source lines for one instruction the last
+//! is kept; several CO-RE records for one are an error. A reference into the middle of a function is an error.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use object::elf;
 use skep_btf::{Btf, BtfExt, Kind, TypeId, ext};
@@ -33,6 +35,8 @@ pub const MAX_PROGRAMS: usize = 4096;
 pub const MAX_INSNS: usize = 1_000_000;
 /// Instruction slots of all linked programs of a file together.
 pub const MAX_TOTAL_INSNS: usize = 4_000_000;
+/// CO-RE records of all linked programs of a file together. A large program has some thousands.
+pub const MAX_TOTAL_CORE: usize = 500_000;
 
 /// Bytes of an instruction slot.
 const SLOT: u64 = Raw::SIZE as u64;
@@ -78,6 +82,7 @@ pub(crate) struct Linker<'a> {
 
 /// A function with its references resolved to functions and places, not yet put anywhere.
 struct Body {
+    name: Arc<str>,
     insns: Vec<Raw>,
     /// (slot within the function, function called or whose address is taken).
     calls: Vec<(usize, usize)>,
@@ -208,13 +213,14 @@ impl<'a> Linker<'a> {
     pub(crate) fn link(&self, places: &Places<'_>, warnings: &mut Warnings) -> Result<Vec<ProgramSpec>, Error> {
         let mut bodies: HashMap<usize, Body> = HashMap::new();
         let mut programs = Vec::new();
-        let mut total = 0usize;
+        let (mut total, mut core) = (0usize, 0usize);
         for (entry, func) in self.funcs.iter().enumerate().filter(|(_, f)| f.entry) {
-            let program = self.link_entry(entry, func, places, &mut bodies)?;
+            let program = self.link_entry(entry, func, places, MAX_TOTAL_CORE - core, &mut bodies)?;
             total = total.saturating_add(program.insns.len());
             if total > MAX_TOTAL_INSNS {
                 return Err(self.too_many(func.name, total, MAX_TOTAL_INSNS, "of the linked programs up to"));
             }
+            core = core.saturating_add(program.core_relocs.len());
             programs.push(program);
         }
         for program in &mut programs {
@@ -241,6 +247,7 @@ impl<'a> Linker<'a> {
         entry: usize,
         func: &Func<'a>,
         places: &Places<'_>,
+        core_room: usize,
         bodies: &mut HashMap<usize, Body>,
     ) -> Result<ProgramSpec, Error> {
         let section = self.elf.sections.get(func.section).map_or("", |s| s.name);
@@ -267,16 +274,24 @@ impl<'a> Linker<'a> {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(self.body(index, places)?),
             };
-            let Some(func) = self.funcs.get(index) else { continue };
             let base = program.insns.len();
             if base + body.insns.len() > MAX_INSNS {
                 return Err(self.too_many(&program.name, base + body.insns.len(), MAX_INSNS, "of"));
+            }
+            let core = program.core_relocs.len() + body.core.len();
+            if core > core_room {
+                return Err(Error::Limit {
+                    file: self.elf.file.clone(),
+                    what: format!("the number of CO-RE records of the linked programs up to {}", program.name),
+                    found: (MAX_TOTAL_CORE - core_room + core) as u64,
+                    limit: MAX_TOTAL_CORE as u64,
+                });
             }
             starts.insert(index, base);
             // Below MAX_INSNS, so it fits.
             let at = |slot: usize| InsnIdx((base + slot) as u32);
             program.insns.extend_from_slice(&body.insns);
-            program.funcs.push(FuncSpan { start: at(0), name: func.name.to_owned(), ty: body.ty });
+            program.funcs.push(FuncSpan { start: at(0), name: Arc::clone(&body.name), ty: body.ty });
             program.relocs.extend(body.relocs.iter().map(|(slot, kind)| Reloc { insn: at(*slot), kind: *kind }));
             program.core_relocs.extend(body.core.iter().map(|(slot, r)| CoreReloc { insn: at(*slot), ..r.clone() }));
             program.lines.extend(body.lines.iter().map(|(slot, line)| Line { insn: at(*slot), ..*line }));
@@ -299,6 +314,7 @@ impl<'a> Linker<'a> {
     /// Decodes a function and resolves what it refers to.
     fn body(&self, index: usize, places: &Places<'_>) -> Result<Body, Error> {
         let none = || Body {
+            name: self.funcs.get(index).map_or("", |f| f.name).into(),
             insns: Vec::new(),
             calls: Vec::new(),
             relocs: Vec::new(),
@@ -344,6 +360,11 @@ impl<'a> Linker<'a> {
                 (local(r.insn_off), line)
             })
             .collect();
+        // The kernel takes one for each instruction. As in other tables of lines, what comes later holds.
+        body.lines.reverse();
+        body.lines.dedup_by_key(|(slot, _)| *slot);
+        body.lines.reverse();
+        let mut paths: HashMap<u32, Arc<str>> = HashMap::new();
         for relo in within(self.core.get(section.name), &range, |r| r.insn_off) {
             let fail = |cause: String| self.fail(func, local(relo.insn_off), cause);
             if u64::from(relo.insn_off) % SLOT != 0 {
@@ -359,7 +380,11 @@ impl<'a> Linker<'a> {
             if access.len() > 1024 {
                 return Err(fail(format!("a CO-RE record has an access string of {} bytes", access.len())));
             }
-            let core = CoreReloc { insn: InsnIdx(0), ty: relo.ty, access: access.to_owned(), kind: relo.kind };
+            if body.core.last().is_some_and(|(slot, _)| *slot == local(relo.insn_off)) {
+                return Err(fail("it has more than one CO-RE record, and only one number to be written".to_owned()));
+            }
+            let access = Arc::clone(paths.entry(relo.access_str_off).or_insert_with(|| access.into()));
+            let core = CoreReloc { insn: InsnIdx(0), ty: relo.ty, access, kind: relo.kind };
             body.core.push((local(relo.insn_off), core));
         }
         Ok(body)

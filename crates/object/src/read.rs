@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use skep_btf::{Btf, BtfExt, load};
+use skep_btf::{Btf, BtfExt, Type, TypeId, load};
 
-use crate::elf::Elf;
+use crate::elf::{Elf, check_name};
 use crate::link::{Linker, Places};
 use crate::warnings::Warnings;
 use crate::{Error, MapIdx, MapOrigin, ObjectSpec, data, externs, link, maps};
@@ -24,6 +24,9 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<ObjectSpec, Error> {
         }
         _ => None,
     };
+    if let Some(btf) = &raw_btf {
+        check_type_names(name, btf)?;
+    }
     let ext = match (elf.section(".BTF.ext"), &raw_btf) {
         (Some((_, section)), Some(btf)) if !section.data.is_empty() => {
             Some(BtfExt::parse(section.data, btf).map_err(|e| btf_error("read its line and relocation records", e))?)
@@ -85,4 +88,23 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<ObjectSpec, Error> {
         btf,
         warnings: warnings.into_vec(),
     })
+}
+
+/// Refuses names that are too long, those of members and enumerators too.
+fn check_type_names(file: &str, btf: &Btf) -> Result<(), Error> {
+    for id in (1..btf.type_count()).map(TypeId) {
+        // A type that cannot be read is reported where it is needed.
+        let Ok(ty) = btf.get(id) else { continue };
+        let check = |name: &str| check_name(file, &format_args!("type [{}]", id.0), name);
+        check(btf.name(id).unwrap_or_default())?;
+        match ty {
+            Type::Struct(composite) | Type::Union(composite) => {
+                composite.members.iter().try_for_each(|member| check(member.name))?;
+            }
+            Type::Enum(e) => e.variants.iter().try_for_each(|variant| check(variant.name))?,
+            Type::FuncProto(proto) => proto.params.iter().try_for_each(|param| check(param.name))?,
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -3,6 +3,8 @@
 //! An [`ObjectSpec`] is the same on every machine: whatever depends on the kernel (map file descriptors, addresses of
 //! kernel symbols, field offsets) is still a [`Reloc`], an [`ExternSpec`] or a [`CoreReloc`].
 
+use std::sync::Arc;
+
 use skep_abi::{AttachType, MapType, ProgramType};
 use skep_btf::{Btf, TypeId};
 use skep_isa::{Endian, InsnIdx, Raw};
@@ -55,11 +57,11 @@ pub struct ProgramSpec {
     pub insns: Vec<Raw>,
     /// What must be filled in before loading, by instruction.
     pub relocs: Vec<Reloc>,
-    /// CO-RE records, by instruction; emptied by [`crate::core::relocate`].
+    /// CO-RE records, by instruction, at most one for each; emptied by [`crate::core::relocate`].
     pub core_relocs: Vec<CoreReloc>,
     /// Where functions start.
     pub funcs: Vec<FuncSpan>,
-    /// Source lines, by instruction.
+    /// Source lines, by instruction, at most one for each.
     pub lines: Vec<Line>,
     /// Instructions that a CO-RE relocation or a weak extern could not satisfy, and why: they were replaced by a call
     /// to a helper that does not exist, so that the verifier refuses them only where they can be reached.
@@ -158,8 +160,8 @@ pub struct CoreReloc {
     pub insn: InsnIdx,
     /// Root type, in the object's BTF.
     pub ty: TypeId,
-    /// Access path, such as `0:1:2`.
-    pub access: String,
+    /// Access path, such as `0:1:2`; shared by the copies of a record.
+    pub access: Arc<str>,
     /// `enum bpf_core_relo_kind`.
     pub kind: u32,
 }
@@ -169,8 +171,8 @@ pub struct CoreReloc {
 pub struct FuncSpan {
     /// First instruction.
     pub start: InsnIdx,
-    /// Name.
-    pub name: String,
+    /// Name; shared by the copies of a function.
+    pub name: Arc<str>,
     /// Its `Func` in the object's BTF, [`TypeId::VOID`] when unknown.
     pub ty: TypeId,
 }

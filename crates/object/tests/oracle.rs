@@ -106,7 +106,7 @@ fn ours(name: &str, object: &[u8], target: &skep_btf::Btf) -> Patches {
             let slots = if found == Patched::Poison { slots } else { 1 };
             for slot in 0..slots {
                 let at = u64::from(reloc.insn.0 - func.start.0) + slot;
-                out.insert((func.name.clone(), at), found.clone());
+                out.insert((func.name.to_string(), at), found.clone());
             }
         }
     }

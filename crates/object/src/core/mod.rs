@@ -22,6 +22,7 @@ mod target;
 mod value;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use skep_abi::insn::CoreReloKind;
 use skep_btf::{Btf, Kind, Type, TypeId};
@@ -36,6 +37,9 @@ use target::{Candidate, Target};
 /// What replaces an instruction that cannot be relocated: a call of a helper that does not exist. The number is
 /// libbpf's (0xbad2310, "bad relo"), so that tools which know it can explain the verifier's message.
 pub const POISON: Raw = Raw { opcode: opcode::CLASS_JMP | opcode::JMP_CALL, dst: 0, src: 0, off: 0, imm: 0x0bad_2310 };
+
+/// Bytes of a record's text.
+const MAX_DESCRIBED: usize = 512;
 
 /// Recursion that comparisons of types allow.
 const MAX_LEVEL: u32 = 32;
@@ -124,7 +128,7 @@ struct Relocator<'a> {
     target: Target<'a>,
     endian: Endian,
     /// Subprograms are linked into several programs, and one field is accessed in many places.
-    answers: HashMap<(u32, u32, String), Outcome>,
+    answers: HashMap<(u32, u32, Arc<str>), Outcome>,
 }
 
 impl Relocator<'_> {
@@ -156,7 +160,7 @@ impl Relocator<'_> {
                 Outcome::Nothing(why) => why,
             };
             patch::poison(insns, reloc.insn);
-            program.poisoned.push((reloc.insn, format!("{}: {why}", describe(Some(self.local), &reloc))));
+            program.poisoned.push((reloc.insn, shorten(format!("{}: {why}", describe(Some(self.local), &reloc)))));
         }
         program.poisoned.sort_by_key(|(insn, _): &(InsnIdx, String)| *insn);
         Ok(())
@@ -221,16 +225,16 @@ impl Relocator<'_> {
                 may_resize: true,
             }),
             None if candidates.is_empty() => {
-                Outcome::Nothing(format!("the kernel has no type {}", essential_type_name(local, reloc)))
+                Outcome::Nothing(shorten(format!("the kernel has no type {}", essential_type_name(local, reloc))))
             }
             None => {
                 let (ty, path) = (essential_type_name(local, reloc), wanted.to_text());
-                Outcome::Nothing(match kind {
+                Outcome::Nothing(shorten(match kind {
                     CoreReloKind::EnumvalValue => {
                         format!("the kernel's {ty} has no such enumerator: {}", path.trim_start_matches('.'))
                     }
                     _ => format!("the kernel's {ty} has no {} of a fitting type", path.trim_start_matches('.')),
-                })
+                }))
             }
         })
     }
@@ -272,6 +276,20 @@ fn essential_type_name(btf: &Btf, reloc: &CoreReloc) -> String {
 
 /// A record as text, such as `byte_off of struct task_struct.pid`.
 pub(crate) fn describe(btf: Option<&Btf>, reloc: &CoreReloc) -> String {
+    shorten(describe_whole(btf, reloc))
+}
+
+/// A path of 64 long names, for every record, would be a lot.
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_DESCRIBED {
+        let end = (0..=MAX_DESCRIBED).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("...");
+    }
+    text
+}
+
+fn describe_whole(btf: Option<&Btf>, reloc: &CoreReloc) -> String {
     let Some(kind) = CoreReloKind::from_u32(reloc.kind) else { return format!("kind {}", reloc.kind) };
     let Some(btf) = btf else { return format!("{kind} {}", reloc.access) };
     let ty = btf.type_name(reloc.ty);
