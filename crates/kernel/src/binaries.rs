@@ -4,12 +4,15 @@
 //! `LD_LIBRARY_PATH`, the directories of `/etc/ld.so.conf`, the standard ones. `bash` without a slash is looked for in
 //! `PATH` as well. A path of another process's is read through `/proc/PID/root`, so that containers work.
 //!
+//! A library may export a name several times, for programs that were linked with older versions of it. `posix_spawn` is the
+//! one that programs are linked with now, `posix_spawn@GLIBC_2.2.5` that one.
+//!
 //! Limits: separate debug files are not consulted; at most 64 levels of `include` in ld.so.conf.
 
 use crate::error::near;
-use object::read::elf::{ElfFile32, ElfFile64};
-use object::{Object, ObjectSegment, ObjectSymbol, ReadCache, SymbolKind};
-use std::collections::BTreeMap;
+use object::read::elf::{ElfFile, ElfFile32, ElfFile64, ElfSymbol, FileHeader, Sym};
+use object::{Object, ObjectSegment, ObjectSymbol, ReadCache, ReadRef, SymbolKind};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -164,48 +167,129 @@ pub enum SymbolError {
         /// Whether it has only its dynamic symbols.
         stripped: bool,
     },
+    /// The name stands for several functions.
+    Ambiguous {
+        /// Each with its version and place.
+        places: Vec<String>,
+    },
     /// Not a binary that can be read.
     Unreadable(String),
     /// The file can't be read.
     File(io::Error),
 }
 
-/// Functions of a binary with their places in the file, from its symbol tables; a name that stands for several places is
-/// there once, with the place of the global one.
-pub fn functions(path: &Path) -> Result<BTreeMap<String, u64>, SymbolError> {
+/// A function of a binary.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Function {
+    /// Its name, without version.
+    pub name: String,
+    /// The version that a library exports it with.
+    pub version: Option<Version>,
+    /// Its place in the file, in bytes from its start.
+    pub offset: u64,
+    /// Whether only its own source file calls it by this name, so that others may have the name as well.
+    pub local: bool,
+    /// Whether it is an indirect one: the code here chooses an implementation, once a process, and is not called after.
+    pub indirect: bool,
+}
+
+/// A version of an exported function, such as `GLIBC_2.15`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Version {
+    /// Its name.
+    pub name: String,
+    /// Whether it is what programs are linked with now (`@@`); the others are kept for programs of old (`@`).
+    pub default: bool,
+}
+
+impl Function {
+    /// Its name with the version, as tools show it: `posix_spawn@@GLIBC_2.15`.
+    pub fn full_name(&self) -> String {
+        match &self.version {
+            None => self.name.clone(),
+            Some(Version { name, default: true }) => format!("{}@@{name}", self.name),
+            Some(Version { name, default: false }) => format!("{}@{name}", self.name),
+        }
+    }
+
+    /// Whether a name means this function: `NAME` any of them, `NAME@VERSION` that version, `NAME@@VERSION` that version
+    /// if it is the default.
+    fn is_called(&self, wanted: &str) -> bool {
+        let (name, version) = wanted.split_once('@').map_or((wanted, None), |(name, version)| (name, Some(version)));
+        self.name == name
+            && match (version, &self.version) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(wanted), Some(version)) => match wanted.strip_prefix('@') {
+                    Some(wanted) => version.default && version.name == wanted,
+                    None => version.name == wanted,
+                },
+            }
+    }
+
+    /// What a bare name means first: what programs are linked with, then what those of old use, then what nobody outside
+    /// sees.
+    fn rank(&self) -> u8 {
+        match (&self.version, self.local) {
+            (_, true) => 2,
+            (Some(Version { default: false, .. }), _) => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// Functions of a binary from its symbol tables, sorted. A name is there several times where it stands for several places.
+pub fn functions(path: &Path) -> Result<Vec<Function>, SymbolError> {
     read(path).map(|(functions, _)| functions)
 }
 
-/// The place in the file of a function, in bytes from its start.
-///
-/// A name may carry a version (`memcpy@GLIBC_2.14`), which is passed over: exported symbols carry theirs elsewhere.
-pub fn function_offset(path: &Path, name: &str) -> Result<u64, SymbolError> {
+/// A function by its name, which may carry a version: `memcpy@GLIBC_2.2.5`. Without one it is the version that programs
+/// are linked with now.
+pub fn function(path: &Path, name: &str) -> Result<Function, SymbolError> {
     let (functions, stripped) = read(path)?;
+    choose(&functions, name, stripped)
+}
+
+fn choose(functions: &[Function], name: &str, stripped: bool) -> Result<Function, SymbolError> {
+    let mut found: Vec<&Function> = functions.iter().filter(|f| f.is_called(name)).collect();
+    let best = found.iter().map(|f| f.rank()).min();
+    found.retain(|f| Some(f.rank()) == best);
     let plain = name.split('@').next().unwrap_or(name);
-    if let Some(offset) = functions.get(name).or_else(|| functions.get(plain)) {
-        return Ok(*offset);
+    match found.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|f| f.offset == first.offset) => Ok((*first).clone()),
+        [] => {
+            let mut alike: Vec<String> =
+                functions.iter().filter(|f| f.name == plain).map(Function::full_name).collect();
+            if alike.is_empty() {
+                alike = near(plain, functions.iter().map(|f| f.name.as_str()), 3);
+            }
+            alike.dedup();
+            Err(SymbolError::Missing { near: alike, stripped })
+        }
+        several => {
+            let places = several.iter().map(|f| format!("{} at {:#x}", f.full_name(), f.offset)).collect();
+            Err(SymbolError::Ambiguous { places })
+        }
     }
-    let near = near(plain, functions.keys().map(String::as_str), 3);
-    Err(SymbolError::Missing { near, stripped })
 }
 
 /// All functions, and whether there are only the dynamic symbols.
-fn read(path: &Path) -> Result<(BTreeMap<String, u64>, bool), SymbolError> {
+fn read(path: &Path) -> Result<(Vec<Function>, bool), SymbolError> {
     let file = File::open(path).map_err(SymbolError::File)?;
     let data = ReadCache::new(file);
     let unreadable = |e: object::Error| SymbolError::Unreadable(format!("not an ELF binary that can be read: {e}"));
     match object::FileKind::parse(&data) {
         Ok(object::FileKind::Elf64) => {
-            ElfFile64::<object::Endianness, _>::parse(&data).map(|f| collect(&f)).map_err(unreadable)
+            ElfFile64::<object::Endianness, _>::parse(&data).and_then(|f| collect(&f)).map_err(unreadable)
         }
         Ok(object::FileKind::Elf32) => {
-            ElfFile32::<object::Endianness, _>::parse(&data).map(|f| collect(&f)).map_err(unreadable)
+            ElfFile32::<object::Endianness, _>::parse(&data).and_then(|f| collect(&f)).map_err(unreadable)
         }
         _ => Err(SymbolError::Unreadable("not an ELF binary".into())),
     }
 }
 
-fn collect<'d>(file: &impl Object<'d>) -> (BTreeMap<String, u64>, bool) {
+fn collect<'d, Elf: FileHeader, R: ReadRef<'d>>(file: &ElfFile<'d, Elf, R>) -> object::Result<(Vec<Function>, bool)> {
     // Address, length, place in the file of what is loaded.
     let segments: Vec<(u64, u64, u64)> = file
         .segments()
@@ -220,36 +304,52 @@ fn collect<'d>(file: &impl Object<'d>) -> (BTreeMap<String, u64>, bool) {
             (within < *size).then(|| offset.saturating_add(within))
         })
     };
-    let mut all = BTreeMap::new();
-    let mut add = |symbol: &dyn Fn() -> Option<(String, u64)>, global: bool| {
-        if let Some((name, offset)) = symbol() {
-            if global {
-                all.insert(name, offset);
-            } else {
-                all.entry(name).or_insert(offset);
-            }
-        }
-    };
-    let mut full = false;
-    let entry = |name: Option<&str>, kind: SymbolKind, address: u64, undefined: bool| {
-        // Indirect functions have a kind of their own in ELF, which the reader gives as unknown.
-        let function = matches!(kind, SymbolKind::Text | SymbolKind::Unknown);
-        if undefined || !function || address == 0 {
+    let entry = |symbol: &ElfSymbol<'d, '_, Elf, R>| {
+        let function = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Unknown);
+        if symbol.is_undefined() || !function || symbol.address() == 0 {
             return None;
         }
-        let name = name.filter(|n| !n.is_empty() && !n.starts_with('$'))?;
-        Some((name.to_owned(), place(address)?))
+        let name = symbol.name().ok().filter(|n| !n.is_empty() && !n.starts_with('$'))?;
+        // Linkers write versions into the names of the full table.
+        let (name, version) = name.split_once('@').map_or((name, None), |(name, version)| (name, Some(version)));
+        let version = version.map(|v| match v.strip_prefix('@') {
+            Some(v) => Version { name: v.to_owned(), default: true },
+            None => Version { name: v.to_owned(), default: false },
+        });
+        Some(Function {
+            name: name.to_owned(),
+            version,
+            offset: place(symbol.address())?,
+            local: symbol.is_local(),
+            indirect: symbol.elf_symbol().st_type() == object::elf::STT_GNU_IFUNC,
+        })
     };
+    let versions = file.elf_section_table().versions(file.endian(), file.data())?;
+    let mut all = Vec::new();
+    for symbol in file.dynamic_symbols() {
+        let Some(mut function) = entry(&symbol) else { continue };
+        if let Some(versions) = &versions {
+            let index = versions.version_index(file.endian(), symbol.index());
+            if let Some(version) = versions.version(index.index())? {
+                let name = String::from_utf8_lossy(version.name()).into_owned();
+                function.version = Some(Version { name, default: !index.is_hidden() });
+            }
+        }
+        all.push(function);
+    }
+    // What is exported is in both tables, and the full one may leave the version out.
+    let exported: HashSet<(String, u64)> = all.iter().map(|f| (f.name.clone(), f.offset)).collect();
+    let mut full = false;
     for symbol in file.symbols() {
         full = true;
-        let found = entry(symbol.name().ok(), symbol.kind(), symbol.address(), symbol.is_undefined());
-        add(&|| found.clone(), symbol.is_global());
+        let Some(function) = entry(&symbol) else { continue };
+        if function.local || !exported.contains(&(function.name.clone(), function.offset)) {
+            all.push(function);
+        }
     }
-    for symbol in file.dynamic_symbols() {
-        let found = entry(symbol.name().ok(), symbol.kind(), symbol.address(), symbol.is_undefined());
-        add(&|| found.clone(), symbol.is_global());
-    }
-    (all, !full)
+    all.sort();
+    all.dedup();
+    Ok((all, !full))
 }
 
 #[cfg(test)]
@@ -261,8 +361,8 @@ mod tests {
         let own = std::env::current_exe().expect("own path");
         let all = functions(&own).expect("own functions");
         assert!(all.len() > 1000, "{}", all.len());
-        assert!(all.contains_key("main"));
-        let Err(SymbolError::Missing { near, stripped }) = function_offset(&own, "mainn") else { panic!("found") };
+        assert!(all.iter().any(|f| f.name == "main"));
+        let Err(SymbolError::Missing { near, stripped }) = function(&own, "mainn") else { panic!("found") };
         assert!(!stripped);
         assert!(near.contains(&"main".to_owned()), "{near:?}");
     }
@@ -272,10 +372,64 @@ mod tests {
         let own = Some(std::process::id());
         for (name, pid) in [("libc.so.6", None), ("libc.so.6", own), ("libc", own), ("c", own)] {
             let found = find(name, pid).unwrap_or_else(|e| panic!("{name}: {e:?}"));
-            assert!(function_offset(&found.path, "malloc").expect("malloc") > 0, "{found:?}");
+            assert!(function(&found.path, "malloc").expect("malloc").offset > 0, "{found:?}");
         }
         assert!(matches!(find("libskep-is-not-there.so", None), Err(NotFound::Binary { .. })));
         assert!(matches!(find("x", Some(u32::MAX - 1)), Err(NotFound::Process(_))));
+    }
+
+    /// Two exported versions of a name are two places, and the bare name is the one that is linked with now.
+    #[test]
+    fn versions_of_a_function() {
+        let libc = find("libc.so.6", Some(std::process::id())).expect("libc").path;
+        let all = functions(&libc).expect("functions");
+        let versions: Vec<&Function> = all.iter().filter(|f| f.name == "posix_spawn" && f.version.is_some()).collect();
+        let default = versions.iter().find(|f| f.version.as_ref().is_some_and(|v| v.default)).expect("a default");
+        assert_eq!(&&function(&libc, "posix_spawn").expect("found"), default);
+        for one in &versions {
+            assert_eq!(&function(&libc, &one.full_name()).expect("by its full name"), *one);
+            let single = one.full_name().replace("@@", "@");
+            assert_eq!(&function(&libc, &single).expect("by its version"), *one);
+        }
+        // Nothing of glibc's own machines without history has an old version to compare.
+        if let Some(old) = versions.iter().find(|f| f.version.as_ref().is_some_and(|v| !v.default)) {
+            assert_ne!(old.offset, default.offset);
+            let not_default = old.full_name().replace('@', "@@");
+            assert!(matches!(function(&libc, &not_default), Err(SymbolError::Missing { .. })));
+        }
+        let Err(SymbolError::Missing { near, .. }) = function(&libc, "posix_spawn@GLIBC_0") else { panic!("found") };
+        assert!(near.contains(&default.full_name()), "{near:?}");
+    }
+
+    #[test]
+    fn names_that_mean_several() {
+        let one = |name: &str, version: Option<(&str, bool)>, offset, local| Function {
+            name: name.into(),
+            version: version.map(|(name, default)| Version { name: name.into(), default }),
+            offset,
+            local,
+            indirect: false,
+        };
+        let all = [
+            one("a", None, 1, true),
+            one("a", None, 2, true),
+            one("b", Some(("V1", false)), 3, false),
+            one("b", Some(("V2", false)), 4, false),
+            one("c", None, 5, true),
+            one("c", None, 6, false),
+            one("d", Some(("V1", false)), 7, false),
+            one("d", None, 7, true),
+        ];
+        let offset = |name| match choose(&all, name, false) {
+            Ok(function) => Ok(function.offset),
+            Err(SymbolError::Ambiguous { places }) => Err(places),
+            Err(e) => panic!("{name}: {e:?}"),
+        };
+        assert_eq!(offset("a"), Err(vec!["a at 0x1".to_owned(), "a at 0x2".to_owned()]));
+        assert_eq!(offset("b"), Err(vec!["b@V1 at 0x3".to_owned(), "b@V2 at 0x4".to_owned()]));
+        assert_eq!(offset("b@V2"), Ok(4));
+        assert_eq!(offset("c"), Ok(6), "the one that others call");
+        assert_eq!(offset("d"), Ok(7));
     }
 
     #[test]

@@ -202,7 +202,7 @@ fn skep_probed_function(n: u64) -> u64 {
 fn probed_symbol() -> String {
     let own = std::env::current_exe().expect("own path");
     let all = skep_kernel::binaries::functions(&own).expect("own functions");
-    all.into_keys().find(|n| n.contains("skep_probed_function")).expect("the function")
+    all.into_iter().map(|f| f.name).find(|n| n.contains("skep_probed_function")).expect("the function")
 }
 
 #[test]
@@ -245,6 +245,38 @@ fn uprobes() {
     std::hint::black_box(std::process::id());
     assert!(counting.count() > 0);
     assert!(links[0].place().contains("libc.so.6:getpid in process"), "{}", links[0].place());
+}
+
+/// glibc has two `posix_spawnp`s, and Rust's library is linked with the newer one.
+#[test]
+fn uprobe_at_the_version_that_runs() {
+    if !root("uprobe_at_the_version_that_runs") {
+        return;
+    }
+    let spawned = |function: &str| {
+        let counting = counting(&format!("uprobe/libc.so.6:{function}"), 0).expect("load");
+        let own = AttachOptions { pid: Some(std::process::id()), ..options() };
+        let links = may_be_refused("uprobe", counting.attach(&own))?;
+        for _ in 0..5 {
+            let own = std::env::current_exe().expect("own path");
+            assert!(std::process::Command::new(own).arg("--list").output().expect("run itself").status.success());
+        }
+        drop(links);
+        Some(counting.count())
+    };
+    let libc = skep_kernel::binaries::find("libc.so.6", None).expect("libc").path;
+    let all = skep_kernel::binaries::functions(&libc).expect("functions");
+    for function in all.iter().filter(|f| f.name == "posix_spawnp") {
+        let Some(version) = &function.version else { continue };
+        let Some(hits) = spawned(&function.full_name()) else { return };
+        assert_eq!(hits > 0, version.default, "{}: {hits}", function.full_name());
+    }
+    let Some(hits) = spawned("posix_spawnp") else { return };
+    assert!(hits >= 5, "{hits} of 5");
+    let error = counting("uprobe/libc.so.6:posix_spawnp@GLIBC_0", 0).expect("load").attach(&options());
+    let error = error.expect_err("no such version");
+    let Cause::NoSuch { near, .. } = error.cause.as_ref() else { panic!("{error}") };
+    assert!(near.iter().any(|n| n.starts_with("posix_spawnp@@")), "{error}");
 }
 
 #[test]

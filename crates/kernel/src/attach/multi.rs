@@ -103,17 +103,13 @@ pub(super) fn uprobes(
     let attempt = Attempt::new(program, format!("{kind} {name}:{pattern}"));
     let binary = probe::find_binary(&attempt, name, options.pid)?;
     let offsets = if pattern.contains(['*', '?']) {
-        let all = binaries::functions(&binary.path).map_err(|e| match e {
-            binaries::SymbolError::File(e) => attempt.other(crate::Error::file("read", &binary.shown, e)),
-            binaries::SymbolError::Unreadable(why) => attempt.usage(why, ""),
-            binaries::SymbolError::Missing { .. } => attempt.no_such("function that fits", pattern, Vec::new(), ""),
-        })?;
-        // Several names may stand for one place, which the kernel takes once.
-        let found: std::collections::BTreeSet<u64> =
-            all.into_iter().filter(|(name, _)| names::glob(pattern, name)).map(|(_, offset)| offset).collect();
+        let all = binaries::functions(&binary.path).map_err(|e| probe::no_symbols(&attempt, &binary, pattern, e))?;
+        // Several names may stand for one place, which the kernel takes once; a name may stand for several, which all fit.
+        let fits = |f: &binaries::Function| names::glob(pattern, &f.name) || names::glob(pattern, &f.full_name());
+        let found: std::collections::BTreeSet<u64> = all.iter().filter(|f| fits(f)).map(|f| f.offset).collect();
         found.into_iter().collect()
     } else {
-        vec![probe::symbol_offset(&attempt, &binary, pattern)?]
+        vec![probe::function(&attempt, &binary, pattern)?.offset]
     };
     if offsets.is_empty() {
         return Err(attempt.no_such("function that fits", pattern, Vec::new(), "`*` is any text, `?` any character"));

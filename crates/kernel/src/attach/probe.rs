@@ -3,7 +3,7 @@
 use super::error::Attempt;
 use super::tracing::into_event;
 use super::{AttachError, AttachOptions, Rate, names};
-use crate::binaries::{self, Binary};
+use crate::binaries::{self, Binary, Function};
 use crate::sys::perf::{self, EventAttr, Sampling};
 use crate::{Link, Program, cpu};
 use skep_abi::perf::PerfType;
@@ -168,10 +168,8 @@ pub(super) fn uprobe(
     };
     let attempt = Attempt::new(program, format!("{kind} {}:{what}", at.binary));
     let binary = find_binary(&attempt, &at.binary, options.pid)?;
-    let offset = match &at.func {
-        Some(func) => symbol_offset(&attempt, &binary, func)?.saturating_add(at.offset),
-        None => at.offset,
-    };
+    let function = at.func.as_deref().map(|func| function(&attempt, &binary, func)).transpose()?;
+    let offset = function.as_ref().map_or(0, |f| f.offset).saturating_add(at.offset);
     let Some(pmu) = pmu("uprobe") else {
         let why = match names::kernel_option("CONFIG_UPROBE_EVENTS") {
             Some(false) => "this kernel was built without CONFIG_UPROBE_EVENTS",
@@ -197,25 +195,44 @@ pub(super) fn uprobe(
     })?;
     let of = options.pid.map_or_else(String::new, |p| format!(" in process {p}"));
     let held = into_event(&attempt, event, options.cookie)?;
-    Ok(Link::new(held, format!("{kind} {}:{what}{of}", binary.shown.display())))
+    let link = Link::new(held, format!("{kind} {}:{what}{of}", binary.shown.display()));
+    Ok(match function {
+        Some(f) if f.indirect => link.with_note(format!(
+            "{} is an indirect function: the probe is at what chooses its implementation, which runs once a process; the \
+             calls go to the implementation",
+            f.full_name()
+        )),
+        _ => link,
+    })
 }
 
-/// Where a function lies in a binary's file.
-pub(super) fn symbol_offset(attempt: &Attempt<'_>, binary: &Binary, func: &str) -> Result<u64, AttachError> {
-    match binaries::function_offset(&binary.path, func) {
-        Ok(offset) => Ok(offset),
-        Err(binaries::SymbolError::Missing { near, stripped }) => {
+/// A function in a binary's file.
+pub(super) fn function(attempt: &Attempt<'_>, binary: &Binary, func: &str) -> Result<Function, AttachError> {
+    binaries::function(&binary.path, func).map_err(|e| no_symbols(attempt, binary, func, e))
+}
+
+/// Why there is no such function.
+pub(super) fn no_symbols(
+    attempt: &Attempt<'_>,
+    binary: &Binary,
+    func: &str,
+    error: binaries::SymbolError,
+) -> AttachError {
+    match error {
+        binaries::SymbolError::Missing { near, stripped } => {
             let next = if stripped {
                 "the binary has only the symbols that it exports; give an offset (PATH:0x1234), or install one with symbols"
             } else {
                 ""
             };
-            Err(attempt.no_such("function in this binary", func, near, next))
+            attempt.no_such("function in this binary", func, near, next)
         }
-        Err(binaries::SymbolError::Unreadable(why)) => {
-            Err(attempt.usage(format!("{}: {why}", binary.shown.display()), ""))
-        }
-        Err(binaries::SymbolError::File(e)) => Err(attempt.other(crate::Error::file("read", &binary.shown, e))),
+        binaries::SymbolError::Ambiguous { places } => attempt.usage(
+            format!("{} has several functions of this name: {}", binary.shown.display(), places.join(", ")),
+            "say which by its version (PATH:NAME@VERSION) or its place (PATH:0x1234)",
+        ),
+        binaries::SymbolError::Unreadable(why) => attempt.usage(format!("{}: {why}", binary.shown.display()), ""),
+        binaries::SymbolError::File(e) => attempt.other(crate::Error::file("read", &binary.shown, e)),
     }
 }
 
