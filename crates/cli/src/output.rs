@@ -80,10 +80,32 @@ impl Output {
         }
     }
 
-    /// Empties the screen below the top, for a table that is drawn anew in place. Nothing on anything but a terminal.
-    pub(crate) fn redraw(&mut self) {
-        if self.terminal {
-            self.text("\x1b[H\x1b[2J\x1b[3J");
+    /// Lines and columns of the terminal, `None` where it does not say.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| self.terminal)?;
+        let (lines, columns) = (usize::from(size.ws_row), usize::from(size.ws_col));
+        (lines > 0 && columns > 0).then_some((lines, columns))
+    }
+
+    /// Draws text in place of what the screen shows: what does not fit is cut, so that nothing scrolls. What stands above in
+    /// the terminal's memory stays.
+    pub(crate) fn draw(&mut self, text: &str) {
+        let (lines, columns) = self.size().unwrap_or((24, 80));
+        let fits = text.lines().count() < lines;
+        let shown = if fits { lines } else { lines.saturating_sub(2) };
+        let mut frame = String::from("\x1b[H\x1b[J");
+        for line in text.lines().take(shown) {
+            frame.extend(line.chars().take(columns));
+            frame.push('\n');
         }
+        if !fits {
+            frame.push_str("... (the whole at the end)\n");
+        }
+        self.text(&frame);
+    }
+
+    /// Empties the screen, for what is printed last in place of the frames before it.
+    pub(crate) fn clear(&mut self) {
+        self.text("\x1b[H\x1b[J");
     }
 }

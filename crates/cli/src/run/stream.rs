@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How often signals and the command are looked at while nothing comes in.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Rows of a table that are tried in turn where the screen has no room for more.
+const FEWER_ROWS: [usize; 3] = [12, 6, 3];
+
 /// Entries of a map that are read for one print. What is beyond is said to be there.
 const MOST_ENTRIES: usize = 100_000;
 
@@ -78,6 +81,8 @@ impl Stream {
                 MapOrigin::Declared | MapOrigin::Legacy => {}
             }
         }
+        // clang leaves no trace of the order in the source. Tables first: bars are long.
+        maps.sort_by_key(|(_, view)| view.is_histogram());
         let format = args.format;
         Ok(Stream {
             out,
@@ -233,46 +238,46 @@ impl Stream {
 
     /// Prints maps and globals as they are now.
     fn snapshot(&mut self, session: &dyn Session, last: bool) -> Result<(), Error> {
-        let mut text = String::new();
-        let mut objects = Vec::new();
-        let mut add =
-            |format: Format, part: &dyn Fn() -> String, lines: &dyn Fn() -> Vec<serde_json::Value>| match format {
-                Format::Text => {
-                    let part = part();
-                    if !part.is_empty() {
-                        if !text.is_empty() {
-                            text.push('\n');
-                        }
-                        text.push_str(&part);
-                    }
-                }
-                Format::Json => objects.extend(lines()),
-            };
+        let mut maps = Vec::new();
         for (map, view) in &self.maps {
-            let contents = session.read_map(*map, MOST_ENTRIES)?;
-            add(self.format, &|| view.text(&contents, self.top), &|| view.json(&contents));
+            maps.push((view, session.read_map(*map, MOST_ENTRIES)?));
         }
+        let mut globals = Vec::new();
         for (map, view) in &self.globals {
             let contents = session.read_map(*map, 1)?;
-            let data = contents.entries.first().and_then(|entry| entry.values.first()).cloned().unwrap_or_default();
-            add(self.format, &|| view.text(&data), &|| view.json(&data));
+            let data = contents.entries.into_iter().next().and_then(|entry| entry.values.into_iter().next());
+            globals.push((view, data.unwrap_or_default()));
         }
         match self.format {
-            Format::Text if !text.is_empty() => {
-                if self.streamed || !self.out.is_terminal() {
-                    // Lines that came before stay; the tables go below them under the time.
-                    if !last || self.interval.is_some() {
-                        self.out.text(&format!("--- {} ---\n", time_of_day()));
+            Format::Text => {
+                let text = |top: usize| {
+                    let maps = maps.iter().map(|(view, contents)| view.text(contents, top));
+                    let parts = maps.chain(globals.iter().map(|(view, data)| view.text(data)));
+                    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+                };
+                // Lines that came before stay; the tables go below them under the time.
+                let in_place = self.out.is_terminal() && self.interval.is_some() && !self.streamed;
+                let whole = text(self.top);
+                if in_place && !last {
+                    // On a small screen rather fewer rows of each table than only the first table.
+                    let lines = self.out.size().map_or(usize::MAX, |(lines, _)| lines);
+                    let fits = |text: &String| text.lines().count() < lines;
+                    let fewer = FEWER_ROWS.into_iter().filter(|rows| self.top == 0 || *rows < self.top).map(text);
+                    let frame = std::iter::once(whole).chain(fewer).reduce(|a, b| if fits(&a) { a } else { b });
+                    self.out.draw(&frame.unwrap_or_default());
+                } else if !whole.is_empty() {
+                    match in_place {
+                        true => self.out.clear(),
+                        false if self.interval.is_some() => self.out.text(&format!("--- {} ---\n", time_of_day())),
+                        false => {}
                     }
-                } else {
-                    self.out.redraw();
+                    self.out.text(&whole);
+                    self.last = Last::Other;
                 }
-                self.out.text(&text);
-                self.last = Last::Other;
             }
-            Format::Text => {}
             Format::Json => {
-                for mut object in objects {
+                let maps = maps.iter().flat_map(|(view, contents)| view.json(contents));
+                for mut object in maps.chain(globals.iter().flat_map(|(view, data)| view.json(data))) {
                     object["final"] = json!(last);
                     self.out.json(&object);
                 }

@@ -91,6 +91,11 @@ impl MapView {
         MapView { name: facts.name.to_owned(), key, value, shape }
     }
 
+    /// Whether it is drawn as bars and not as a table.
+    pub(crate) fn is_histogram(&self) -> bool {
+        self.shape == Shape::SlotArray || self.value.leaves.iter().any(|leaf| matches!(leaf.kind, Kind::Slots(_)))
+    }
+
     /// The map under its name, at most `top` entries of a table (0: all). Nothing for a map that holds nothing.
     pub(crate) fn text(&self, contents: &Contents, top: usize) -> String {
         let mut rows = self.rows(contents);
@@ -105,7 +110,6 @@ impl MapView {
         if rows.is_empty() {
             return String::new();
         }
-        let has_slots = self.value.leaves.iter().any(|leaf| matches!(leaf.kind, Kind::Slots(_)));
         let order = self.order(&mut rows);
         let shown = if top == 0 { rows.len() } else { top.min(rows.len()) };
         let mut out = self.name.clone();
@@ -123,7 +127,7 @@ impl MapView {
             out.push_str("  (more in the map than were read)");
         }
         out.push('\n');
-        if has_slots {
+        if self.is_histogram() {
             for row in rows.iter().take(shown) {
                 out.push_str(&self.histogram(row));
             }
