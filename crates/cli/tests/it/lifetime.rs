@@ -455,11 +455,11 @@ fn the_time_is_kept() {
     assert!(started.elapsed() < Duration::from_secs(4), "{}", show(&output));
 }
 
-/// Compares with a file of expected output; `BLESS=1` writes it anew, and the difference is read.
+/// Compares with a file of expected output; `SKEP_BLESS=1` writes it anew, and the difference is read.
 #[track_caller]
 fn expect(file: &str, found: &str) {
     let path = root().join("tests/run").join(file);
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var_os("SKEP_BLESS").is_some() {
         std::fs::write(&path, found).expect("write what was found");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
@@ -542,4 +542,17 @@ fn runs_side_by_side_each_see_every_print() {
         let left = format!("/sys/kernel/tracing/instances/skep-{id}-0");
         assert!(!Path::new(&left).exists(), "{left} was left");
     }
+}
+
+#[test]
+fn the_last_entry_of_a_large_array_is_shown() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = object(&dir, "sparse");
+    let output = must(skep().args(["run", "-q", "--format", "json", &object, "--", "/bin/true"]));
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), 1, "{}", show(&output));
+    assert_eq!((&lines[0]["key"], &lines[0]["value"]), (&299_999.into(), &5.into()), "{}", show(&output));
 }
