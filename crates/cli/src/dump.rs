@@ -89,6 +89,9 @@ fn open(wanted: &str) -> Result<Map, Failure> {
             let (missing, next) = skep_kernel::privilege::diagnose(&["CAP_SYS_ADMIN"]);
             Failure::say(Exit::Unavailable, format!("dump {wanted}: not permitted: {missing}; {next}"))
         }
+        Some(errno) if errno.name() == Some("ENOENT") => {
+            Failure::say(Exit::NotSo, format!("dump {wanted}: there is no such map; `skep ps maps` lists them"))
+        }
         _ => Failure::new(Exit::from(error.class()), error),
     };
     if let Ok(id) = wanted.parse::<u32>() {

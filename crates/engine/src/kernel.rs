@@ -155,11 +155,20 @@ impl Session for KernelSession {
     }
 }
 
-/// Reads up to `limit` entries of a map in the kernel.
+/// Reads up to `limit` entries of a map in the kernel. Of an array with more entries than that, those that are all zeros
+/// are left out: they say nothing, and the others may stand at the end.
 pub fn read_kernel_map(map: &Map, limit: usize) -> skep_kernel::Result<Contents> {
+    // Source: `enum bpf_map_type`.
+    const ARRAY: u32 = 2;
+    const PERCPU_ARRAY: u32 = 6;
     let mut contents = Contents { per_cpu: map.is_per_cpu(), ..Contents::default() };
+    let is_array = map.map_type().is_some_and(|ty| matches!(ty.as_u32(), ARRAY | PERCPU_ARRAY));
+    let sparse = is_array && map.max_entries() as usize > limit;
     for entry in map.iter() {
         let (key, value) = entry?;
+        if sparse && value.iter().all(|&byte| byte == 0) {
+            continue;
+        }
         if contents.entries.len() == limit {
             contents.more = true;
             break;
