@@ -119,6 +119,16 @@ impl Socket {
         Ok(Socket(fd))
     }
 
+    /// Loses answers that this socket filter refuses, and waits a moment for them.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, filter: &crate::Program) -> std::io::Result<()> {
+        use std::os::fd::{AsFd, AsRawFd};
+        let (timeout, moment) = (rustix::net::sockopt::Timeout::Recv, std::time::Duration::from_millis(50));
+        rustix::net::sockopt::set_socket_timeout(&self.0, timeout, Some(moment))?;
+        let option = crate::sys::perf::SocketOption::AttachFilter;
+        crate::sys::perf::set_socket_option(self.0.as_fd(), option, filter.fd().as_raw_fd())
+    }
+
     /// Asks, and gathers the answers: each a message type and what follows its header.
     pub(crate) fn ask(&self, message: Message) -> Result<Vec<(u16, Vec<u8>)>, Errno> {
         let errno = |e: rustix::io::Errno| Errno(e.raw_os_error());
@@ -126,7 +136,8 @@ impl Socket {
         let mut answers = Vec::new();
         let mut buffer = vec![0u8; 64 << 10];
         loop {
-            let (_, len) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::TRUNC).map_err(errno)?;
+            let received = rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::TRUNC));
+            let (_, len) = received.map_err(errno)?;
             let mut rest = buffer.get(..len).ok_or(Errno(libc::EMSGSIZE))?;
             while let Some((kind, body, after)) = split(rest) {
                 match kind {
