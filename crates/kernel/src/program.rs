@@ -1,7 +1,11 @@
 //! Programs: loaded from parameters, opened by id or from a pin; asked about, run for a test.
 //!
-//! A load asks for no log. When the kernel refuses, it is asked again with a log that grows until it fits, and the
-//! answer is a [`Refusal`](crate::log::Refusal). See [`crate::load`] for loading whole objects.
+//! A load asks for no log. When the kernel refuses, it is asked again with one, and the answer is a
+//! [`Refusal`](crate::log::Refusal). See [`crate::load`] for loading whole objects.
+//!
+//! Verifying a large program takes seconds, so that it is done as seldom as can be. Since 6.4 what a buffer has no room
+//! for is the log's beginning; the reason for a refusal stands at its end, so the first buffer will do. A log that was asked
+//! for of an accepted program, and any on older kernels, which drop the end, gets larger buffers, up to 64 MiB.
 
 use crate::error::{Errno, Error, Result};
 use crate::info::{self, prog_at};
@@ -111,9 +115,17 @@ pub enum LogLevel {
     Stats = 4,
 }
 
-/// Smallest and largest log buffer. The kernel takes up to `UINT_MAX >> 2` bytes (before 5.13 up to 16 MiB - 1).
-const LOG_START: usize = 64 << 10;
-const LOG_LIMIT: usize = (16 << 20) - 1;
+/// How large a log buffer is at first, and at most.
+#[derive(Clone, Copy, Debug)]
+struct LogRoom {
+    first: usize,
+    most: usize,
+}
+
+const LOG_ROOM: LogRoom = LogRoom { first: 1 << 20, most: 64 << 20 };
+
+/// What kernels before 5.13 take; newer ones take up to `UINT_MAX >> 2` bytes. Source: `kernel/bpf/verifier.c`.
+const LOG_LIMIT_BEFORE_5_13: usize = (16 << 20) - 1;
 
 /// A load that the kernel refused: the error number and the log.
 #[derive(Clone, Debug)]
@@ -122,7 +134,7 @@ pub struct LoadRefused {
     pub errno: Errno,
     /// What the verifier wrote, empty if it had not come that far.
     pub log: String,
-    /// Whether the log did not fit [16 MiB] and this is its end (or its beginning, before 6.4).
+    /// Whether there was more than this: it is the end (before 6.4: the first 64 MiB) of the log.
     pub log_cut: bool,
 }
 
@@ -134,7 +146,15 @@ pub struct Program {
     raw_type: u32,
     attach_type: Option<AttachType>,
     id: OnceLock<u32>,
-    log: String,
+    log: Log,
+}
+
+/// What the verifier wrote.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    text: String,
+    /// Whether there was more.
+    cut: bool,
 }
 
 impl Program {
@@ -219,7 +239,7 @@ impl Program {
             raw_type: info.raw_type,
             attach_type: None,
             id: OnceLock::from(info.id),
-            log: String::new(),
+            log: Log::default(),
         })
     }
 
@@ -267,7 +287,12 @@ impl Program {
 
     /// What the verifier wrote while it was loaded, where it was asked to.
     pub fn log(&self) -> &str {
-        &self.log
+        &self.log.text
+    }
+
+    /// Whether the log was longer than 64 MiB: [`Program::log`] is then its end (before 6.4: its beginning).
+    pub fn log_is_cut(&self) -> bool {
+        self.log.cut
     }
 
     /// What the kernel knows of it.
@@ -455,67 +480,169 @@ pub struct TestOutput {
     pub duration_ns: u32,
 }
 
-fn load(
-    mut request: prog::Load<'_>,
-    level: LogLevel,
-    refusal_level: LogLevel,
-) -> Result<(OwnedFd, String), LoadRefused> {
-    if level == LogLevel::None {
-        let errno = match attempt(&mut request) {
-            Ok(fd) => return Ok((fd, String::new())),
-            Err(errno) => errno,
-        };
-        // These are said before the verifier looks at anything; asking again would only say it again.
-        if matches!(errno.0, libc::EPERM | libc::EMFILE | libc::ENFILE) {
-            return Err(LoadRefused { errno, log: String::new(), log_cut: false });
-        }
-        return logged(&request, refusal_level);
+fn load(mut request: prog::Load<'_>, level: LogLevel, refusal_level: LogLevel) -> Result<(OwnedFd, Log), LoadRefused> {
+    if level != LogLevel::None {
+        return logged(&mut request, level, None, LOG_ROOM);
     }
-    logged(&request, level)
+    let errno = match attempt(&mut request, None).result {
+        Ok(fd) => return Ok((fd, Log::default())),
+        Err(e) => Errno::of(&e),
+    };
+    // These are said before the verifier looks at anything; asking again would only say it again.
+    if matches!(errno.0, libc::EPERM | libc::EMFILE | libc::ENFILE) {
+        return Err(LoadRefused { errno, log: String::new(), log_cut: false });
+    }
+    logged(&mut request, refusal_level, Some(errno), LOG_ROOM)
 }
 
-/// One load without a log, trying what costs little against refusals that have nothing to do with the program.
-fn attempt(request: &mut prog::Load<'_>) -> Result<OwnedFd, Errno> {
+/// One load, trying what costs little against refusals that have nothing to do with the program.
+fn attempt(request: &mut prog::Load<'_>, mut log: Option<(LogLevel, &mut [u8])>) -> prog::Loaded {
     let mut tries = 0;
     loop {
-        let errno = match prog::load(request, None).result {
-            Ok(fd) => return Ok(fd),
-            Err(e) => Errno::of(&e),
-        };
+        let loaded = prog::load(request, log.as_mut().map(|(level, buffer)| (*level as u32, &mut **buffer)));
+        let Err(e) = &loaded.result else { return loaded };
         tries += 1;
-        match errno.0 {
+        match Errno::of(e).0 {
             // The verifier was interrupted, by a signal or for want of memory just now.
             libc::EAGAIN if tries < 5 => {}
             libc::EPERM if sys::raise_memlock() => {}
             // A kernel before 4.15.
             libc::E2BIG | libc::EINVAL if request.name != [0; 16] && !sys::knows_names() => request.name = [0; 16],
-            _ => return Err(errno),
+            _ => return loaded,
         }
     }
 }
 
-fn logged(request: &prog::Load<'_>, level: LogLevel) -> Result<(OwnedFd, String), LoadRefused> {
-    let mut size = LOG_START;
+/// Loads with a log. `known` is what the kernel answered without one: then it is the end of the log that is wanted.
+fn logged(
+    request: &mut prog::Load<'_>,
+    level: LogLevel,
+    known: Option<Errno>,
+    room: LogRoom,
+) -> Result<(OwnedFd, Log), LoadRefused> {
+    let mut size = room.first;
+    let mut text = String::new();
     loop {
         let mut buffer = vec![0u8; size];
-        let loaded = prog::load(request, Some((level as u32, &mut buffer)));
-        let full = matches!(&loaded.result, Err(e) if e.raw_os_error() == Some(libc::ENOSPC));
-        if full && size < LOG_LIMIT {
-            let wanted = loaded.log_true_size as usize;
-            size = if wanted > size { wanted } else { size * 4 }.min(LOG_LIMIT);
+        let prog::Loaded { result, log_true_size } = attempt(request, Some((level, &mut buffer)));
+        let wanted = log_true_size as usize;
+        let errno = match result {
+            Ok(fd) => return Ok((fd, Log { text: info::text(&buffer), cut: false })),
+            Err(e) => Errno::of(&e),
+        };
+        let silent = buffer.first() == Some(&0);
+        // It is the size of the buffer that an old kernel does not take; what it said into the last one stands.
+        let too_large = errno.0 == libc::EINVAL && silent && size > LOG_LIMIT_BEFORE_5_13;
+        let full = errno.0 == libc::ENOSPC && (wanted == 0 || wanted > size);
+        if !too_large {
+            text = info::text(&buffer);
+        }
+        if !full && !too_large {
+            return Err(LoadRefused { errno, log: text, log_cut: false });
+        }
+        let holds_end = wanted > size;
+        // With `Level1` the verifier takes back what it wrote of paths that turned out well: what is left had room.
+        let cut = text.len() + 1 >= buffer.len() || !holds_end;
+        if full && cut && size < room.most && !(holds_end && known.is_some()) {
+            size = match size {
+                _ if holds_end => wanted.min(room.most),
+                size if size < LOG_LIMIT_BEFORE_5_13 => (size * 4).min(LOG_LIMIT_BEFORE_5_13).min(room.most),
+                _ => room.most,
+            };
             continue;
         }
-        let log = info::text(&buffer);
-        return match loaded.result {
-            Ok(fd) => Ok((fd, log)),
-            Err(e) => {
-                // A log that does not fit hides the reason for the refusal behind ENOSPC; without one it comes out.
-                let errno = match full {
-                    true => prog::load(request, None).result.map_or_else(|e| Errno::of(&e), |_| Errno(libc::EAGAIN)),
-                    false => Errno::of(&e),
-                };
-                Err(LoadRefused { errno, log, log_cut: full })
-            }
+        if cut && holds_end {
+            // It begins in the middle of a line.
+            text = text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or(text);
+        }
+        // A log that does not fit hides the verdict behind ENOSPC; without one it comes out.
+        let verdict = match known {
+            Some(errno) => Err(errno),
+            None => attempt(request, None).result.map_err(|e| Errno::of(&e)),
         };
+        return match verdict {
+            Ok(fd) => Ok((fd, Log { text, cut })),
+            Err(errno) => Err(LoadRefused { errno, log: text, log_cut: cut }),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program of `count` times `r0 = 0`, loaded with a log of at most `most` bytes.
+    fn load_with_room(
+        count: usize,
+        ending: &[Raw],
+        (level, known): (LogLevel, Option<Errno>),
+        most: usize,
+    ) -> Result<Log, LoadRefused> {
+        let set = Raw { opcode: 0xb7, dst: 0, src: 0, off: 0, imm: 0 };
+        let insns: Vec<u8> =
+            std::iter::repeat_n(&set, count).chain(ending).flat_map(|i| i.to_bytes(Endian::NATIVE)).collect();
+        let mut request = prog::Load {
+            prog_type: ProgramType::SocketFilter.as_u32(),
+            insns: &insns,
+            license: c"GPL",
+            kern_version: 0,
+            flags: 0,
+            name: sys::object_name("room"),
+            ifindex: 0,
+            expected_attach_type: 0,
+            btf: None,
+            func_info: &[],
+            line_info: &[],
+            attach_btf_id: 0,
+            attach_target: None,
+            fd_array: &[],
+        };
+        logged(&mut request, level, known, LogRoom { first: 1 << 10, most }).map(|(_, log)| log)
+    }
+
+    const EXIT: Raw = Raw { opcode: 0x95, dst: 0, src: 0, off: 0, imm: 0 };
+    /// `r0 = *(u64 *)(r3 + 0)`: the register was never set.
+    const BAD: Raw = Raw { opcode: 0x79, dst: 0, src: 3, off: 0, imm: 0 };
+
+    fn is_root() -> bool {
+        let root = crate::privilege::Capabilities::current().has("CAP_SYS_ADMIN");
+        if !root {
+            eprintln!("needs root, not run");
+        }
+        root
+    }
+
+    #[test]
+    fn a_log_that_does_not_fit_is_no_refusal() {
+        if !is_root() {
+            return;
+        }
+        let log = load_with_room(1000, &[EXIT], (LogLevel::Level2, None), 4 << 10).expect("accepted");
+        assert!(log.cut && log.text.len() <= 4 << 10, "{}", log.text.len());
+        assert!(log.text.contains("processed 1001 insns"), "{}", log.text);
+        assert!(log.text.starts_with(|c: char| c.is_ascii_digit()), "whole lines: {}", log.text);
+        let whole = load_with_room(1000, &[EXIT], (LogLevel::Level2, None), 1 << 20).expect("accepted");
+        assert!(!whole.cut && whole.text.contains("\n0: ") && whole.text.len() > 4 << 10, "{}", whole.text);
+        // The verifier takes back all but its counts.
+        let counts = load_with_room(1000, &[EXIT], (LogLevel::Level1, None), 4 << 10).expect("accepted");
+        assert!(!counts.cut && counts.text.starts_with("processed 1001 insns"), "{}", counts.text);
+    }
+
+    #[test]
+    fn the_end_of_a_log_tells_why() {
+        if !is_root() {
+            return;
+        }
+        // The verdict is known: the first buffer will do.
+        let refused = load_with_room(1000, &[BAD, EXIT], (LogLevel::Level1, Some(Errno(libc::EACCES))), 1 << 20)
+            .expect_err("refused");
+        assert!(refused.log_cut && refused.errno.0 == libc::EACCES);
+        assert!(refused.log.len() <= 1 << 10 && refused.log.contains("R3 !read_ok"), "{}", refused.log);
+        // It is not: the log is whole where it fits, and the verdict is the verifier's.
+        let refused = load_with_room(1000, &[BAD, EXIT], (LogLevel::Level1, None), 1 << 20).expect_err("refused");
+        assert!(!refused.log_cut && refused.errno.0 == libc::EACCES, "{:?}", refused.errno);
+        let refused = load_with_room(1000, &[BAD, EXIT], (LogLevel::Level1, None), 4 << 10).expect_err("refused");
+        assert!(refused.log_cut && refused.errno.0 == libc::EACCES, "{:?}", refused.errno);
+        assert!(refused.log.contains("R3 !read_ok"), "{}", refused.log);
     }
 }

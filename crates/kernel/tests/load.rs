@@ -380,6 +380,52 @@ fn logs_on_request() {
     assert!(with(LogLevel::Level2).program_named("p").expect("p").log().contains("exit"));
 }
 
+/// Verified one instruction after the other, each of which is a line of the log.
+fn long_loop(count: u32) -> ObjectSpec {
+    support::spec(&format!(
+        r#"
+        SEC("xdp") int p(struct xdp_md *ctx)
+        {{
+            __u64 x = 0;
+            for (__u64 i = 0; i < {count}; i++) asm volatile("%0 ^= %1" : "+r"(x) : "r"(i));
+            return x & 1 ? 1 : 2;
+        }}
+        "#
+    ))
+}
+
+#[test]
+fn a_long_log_of_an_accepted_program() {
+    if !support::root("a_long_log_of_an_accepted_program") {
+        return;
+    }
+    let logged = |level, count| {
+        let options = LoadOptions { log_level: level, ..LoadOptions::default() };
+        let loaded = load(&long_loop(count), &options).expect("accepted, with a log or without");
+        assert!(loaded.warnings().is_empty(), "{:?}", loaded.warnings());
+        let program = loaded.program_named("p").expect("p");
+        assert!(!program.log_is_cut());
+        program.log().to_owned()
+    };
+    let all = logged(LogLevel::Level2, 10_000);
+    assert!(all.len() > 16 << 20, "{} bytes", all.len());
+    // What the verifier takes back in the end it needs room for all the same.
+    let counts = logged(LogLevel::Level1, 150_000);
+    assert!(counts.starts_with("processed "), "{} bytes", counts.len());
+}
+
+#[test]
+fn a_program_that_is_too_long_is_refused_with_the_end_of_its_log() {
+    if !support::root("a_program_that_is_too_long") {
+        return;
+    }
+    let error = load(&long_loop(1_000_000), &LoadOptions::default()).expect_err("refused");
+    let LoadError::Program(refusal) = &error else { panic!("{error}") };
+    assert_eq!(refusal.errno.0, libc::E2BIG, "{error}");
+    assert!(refusal.message.contains("BPF program is too large"), "{error}");
+    assert!(refusal.log.len() <= 1 << 20, "{} bytes", refusal.log.len());
+}
+
 #[test]
 fn run_time_is_counted() {
     if !support::root("run_time_is_counted") {

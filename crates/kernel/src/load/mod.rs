@@ -167,6 +167,10 @@ pub fn load(spec: &ObjectSpec, options: &LoadOptions) -> Result<Loaded, LoadErro
             false => None,
         });
     }
+    for program in programs.iter().flatten().filter(|p: &&Program| p.log_is_cut()) {
+        warnings
+            .push(format!("the verifier's log of {} is longer than 64 MiB; a part of it is left out", program.name()));
+    }
     set_program_slots(&spec, &maps, &programs)?;
     Ok(Loaded { pins, maps, programs, btf, warnings })
 }
