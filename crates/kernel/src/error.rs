@@ -294,22 +294,50 @@ fn near_names(near: &[String]) -> String {
 /// The up to `limit` names most like `name`, best first; only those that are close enough to be a slip of the pen or
 /// that contain it.
 pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>, limit: usize) -> Vec<String> {
-    let score = |known: &str| {
-        let alike = strsim::jaro_winkler(name, known);
-        match strsim::osa_distance(name, known) {
-            1 => alike.max(0.95),
-            _ if known.contains(name) => alike + 0.15,
-            _ => alike,
+    let mut near = Near::new(name, limit);
+    known.for_each(|k| near.offer(k));
+    near.found()
+}
+
+/// [`near`] for names that come one by one and are too many to be kept.
+#[derive(Debug)]
+pub(crate) struct Near<'n> {
+    name: &'n str,
+    limit: usize,
+    /// Best first.
+    best: Vec<(f64, String)>,
+}
+
+impl<'n> Near<'n> {
+    pub(crate) fn new(name: &'n str, limit: usize) -> Near<'n> {
+        Near { name, limit, best: Vec::new() }
+    }
+
+    /// One that is known.
+    pub(crate) fn offer(&mut self, known: &str) {
+        if known.len().abs_diff(self.name.len()) > 8 || known == self.name {
+            return;
         }
-    };
-    let mut found: Vec<(f64, &str)> = known
-        .filter(|k| k.len().abs_diff(name.len()) <= 8 && *k != name)
-        .map(|k| (score(k), k))
-        .filter(|(score, _)| *score > 0.88)
-        .collect();
-    found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    found.dedup_by(|a, b| a.1 == b.1);
-    found.into_iter().take(limit).map(|(_, k)| k.to_owned()).collect()
+        let alike = strsim::jaro_winkler(self.name, known);
+        let score = match strsim::osa_distance(self.name, known) {
+            1 => alike.max(0.95),
+            _ if known.contains(self.name) => alike + 0.15,
+            _ => alike,
+        };
+        if score <= 0.88 || self.best.iter().any(|(_, there)| there == known) {
+            return;
+        }
+        let worse = |(there, name): &(f64, String)| there.total_cmp(&score).then(known.cmp(name)).is_lt();
+        let place = self.best.iter().position(worse).unwrap_or(self.best.len());
+        if place < self.limit {
+            self.best.insert(place, (score, known.to_owned()));
+            self.best.truncate(self.limit);
+        }
+    }
+
+    pub(crate) fn found(self) -> Vec<String> {
+        self.best.into_iter().map(|(_, name)| name).collect()
+    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::io::{BufRead, BufReader};
 const PATH: &str = "/proc/kallsyms";
 
 /// One line.
-struct Symbol<'a> {
+pub(crate) struct Symbol<'a> {
     address: u64,
     /// `T` and `t` are functions, `D`, `d`, `B`, `b`, `R`, `r` data.
-    kind: u8,
-    name: &'a str,
+    pub(crate) kind: u8,
+    pub(crate) name: &'a str,
 }
 
 fn parse(line: &str) -> Option<Symbol<'_>> {
@@ -24,7 +24,7 @@ fn parse(line: &str) -> Option<Symbol<'_>> {
     Some(Symbol { address, kind, name: parts.next()? })
 }
 
-fn walk(mut visit: impl FnMut(Symbol<'_>)) -> Result<()> {
+pub(crate) fn walk(mut visit: impl FnMut(Symbol<'_>)) -> Result<()> {
     let fail = |e| Error::file("read", PATH, e);
     let mut reader = BufReader::with_capacity(256 << 10, std::fs::File::open(PATH).map_err(fail)?);
     let mut line = String::new();

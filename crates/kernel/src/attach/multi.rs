@@ -35,7 +35,10 @@ pub(super) fn kprobes(
     };
     let attempt = Attempt::new(program, format!("{kind} {pattern}"));
     let wild = pattern.contains(['*', '?']);
-    let functions = if wild { names::matching_functions(pattern) } else { vec![pattern.to_owned()] };
+    let functions = match wild {
+        true => names::matching_functions(pattern).map_err(|e| attempt.other(e))?,
+        false => vec![pattern.to_owned()],
+    };
     if functions.is_empty() {
         return Err(attempt.no_such(
             "kernel function that fits",

@@ -1,52 +1,71 @@
 //! What exists on this machine: tracepoints, kernel functions, interfaces, kernel options. Read only to find near names for
 //! an error, to expand a pattern, or to say why the kernel refused.
+//!
+//! The kernel has some 100,000 functions. They pass by one at a time; only those that were asked for are kept.
 
-use crate::error::near;
+use crate::error::{Near, Result};
+use crate::kallsyms;
 use crate::kconfig::Kconfig;
 use crate::mounts::TraceFs;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 
 /// How many near names an error shows.
 pub(crate) const NEAR: usize = 3;
 
-/// Functions in `/proc/kallsyms` (types `t`, `T`, `w`, `W`), sorted, each once.
-pub(crate) fn kernel_functions() -> BTreeSet<String> {
-    let text = std::fs::read("/proc/kallsyms").unwrap_or_default();
-    String::from_utf8_lossy(&text)
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split_ascii_whitespace().skip(1);
-            let kind = fields.next()?;
-            let name = fields.next()?;
-            matches!(kind, "t" | "T" | "w" | "W").then(|| name.to_owned())
-        })
-        .collect()
+/// Every kernel function in turn; a name may come several times.
+pub(crate) fn each_kernel_function(mut visit: impl FnMut(&str)) -> Result<()> {
+    kallsyms::walk(|symbol| {
+        if matches!(symbol.kind, b't' | b'T' | b'w' | b'W') {
+            visit(symbol.name);
+        }
+    })
 }
 
-/// Functions that ftrace can attach to, sorted, each once. Empty where there is no such list.
-pub(crate) fn traceable_functions() -> BTreeSet<String> {
-    let Ok(tracefs) = TraceFs::shared() else { return BTreeSet::new() };
-    let Ok(text) = tracefs.read_text("available_filter_functions") else { return BTreeSet::new() };
-    text.lines()
-        .filter_map(|l| l.split_ascii_whitespace().next())
-        .filter(|name| !name.starts_with("__ftrace_invalid_address"))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Functions whose names fit a pattern of `*` and `?`.
-pub(crate) fn matching_functions(pattern: &str) -> Vec<String> {
-    let traceable = traceable_functions();
-    let all = kernel_functions();
-    match traceable.is_empty() {
-        true => all.into_iter().filter(|n| glob(pattern, n)).collect(),
-        false => traceable.into_iter().filter(|n| glob(pattern, n) && all.contains(n)).collect(),
+/// Functions that ftrace can attach to and whose names fit a pattern, sorted, each once. `None` where there is no list of
+/// them.
+fn traceable_functions(pattern: &str) -> Option<BTreeSet<String>> {
+    let file = File::open(TraceFs::shared().ok()?.path("available_filter_functions")).ok()?;
+    let mut reader = BufReader::with_capacity(64 << 10, file);
+    let (mut line, mut any, mut fit) = (String::new(), false, BTreeSet::new());
+    while reader.read_line(&mut line).ok()? > 0 {
+        let name = line.split_ascii_whitespace().next().unwrap_or_default();
+        any |= !name.is_empty();
+        if glob(pattern, name) && !name.starts_with("__ftrace_invalid_address") {
+            fit.insert(name.to_owned());
+        }
+        line.clear();
     }
+    any.then_some(fit)
 }
 
-/// Kernel functions that look like `name`.
+/// Functions whose names fit a pattern of `*` and `?`, sorted.
+pub(crate) fn matching_functions(pattern: &str) -> Result<Vec<String>> {
+    let mut found = BTreeSet::new();
+    match traceable_functions(pattern) {
+        // The list has names that the kernel does not find by name.
+        Some(traceable) => each_kernel_function(|name| {
+            if traceable.contains(name) && !found.contains(name) {
+                found.insert(name.to_owned());
+            }
+        })?,
+        None => each_kernel_function(|name| {
+            if glob(pattern, name) && !found.contains(name) {
+                found.insert(name.to_owned());
+            }
+        })?,
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Kernel functions that look like `name`; none where there are no symbols to look at.
 pub(crate) fn near_functions(name: &str) -> Vec<String> {
-    near(name, kernel_functions().iter().map(String::as_str), NEAR)
+    let mut near = Near::new(name, NEAR);
+    match each_kernel_function(|known| near.offer(known)) {
+        Ok(()) => near.found(),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Every tracepoint with a file in tracefs, as (category, name).
@@ -58,8 +77,10 @@ pub(crate) fn tracepoints() -> Vec<(String, String)> {
 
 /// Names of raw tracepoints: the kernel keeps an iterator function for each.
 pub(crate) fn raw_tracepoints() -> BTreeSet<String> {
-    let from_symbols = kernel_functions().into_iter().filter_map(|f| f.strip_prefix("__traceiter_").map(str::to_owned));
-    from_symbols.chain(tracepoints().into_iter().map(|(_, name)| name)).collect()
+    let mut all: BTreeSet<String> = tracepoints().into_iter().map(|(_, name)| name).collect();
+    // Where there are no symbols to look at, the files in tracefs are what is known.
+    let _ = each_kernel_function(|f| all.extend(f.strip_prefix("__traceiter_").map(str::to_owned)));
+    all
 }
 
 /// Names of the network interfaces of this network namespace.
@@ -125,6 +146,37 @@ mod tests {
         ] {
             assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    /// Peak resident set in kB, as the kernel counted it.
+    fn peak_kb() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// In a process of its own: what the other tests take would count.
+    #[test]
+    fn kernel_functions_are_not_all_kept() {
+        const CHILD: &str = "SKEP_TEST_CHILD";
+        if std::env::var_os(CHILD).is_none() {
+            let own = std::env::current_exe().expect("own path");
+            let test = "attach::names::tests::kernel_functions_are_not_all_kept";
+            let mut command = std::process::Command::new(own);
+            let output = command.args(["--exact", test, "--nocapture"]).env(CHILD, "1").output().expect("run itself");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
+        let mut count = 0;
+        each_kernel_function(|_| count += 1).expect("symbols");
+        assert!(count > 20_000, "{count}");
+        let before = peak_kb();
+        assert!(near_functions("do_unlinkatt").contains(&"do_unlinkat".to_owned()));
+        assert!(matching_functions("vfs_rea?").expect("symbols").iter().any(|f| f == "vfs_read"));
+        assert!(raw_tracepoints().contains("sched_switch"));
+        let more = peak_kb() - before;
+        assert!(more < 2000, "{more} kB more for {count} functions");
     }
 
     #[test]

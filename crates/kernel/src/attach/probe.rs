@@ -4,6 +4,7 @@ use super::error::Attempt;
 use super::tracing::into_event;
 use super::{AttachError, AttachOptions, Rate, names};
 use crate::binaries::{self, Binary, Function};
+use crate::error::Near;
 use crate::sys::perf::{self, EventAttr, Sampling};
 use crate::{Link, Program, cpu};
 use skep_abi::perf::PerfType;
@@ -94,15 +95,17 @@ fn kprobe_refused(attempt: &Attempt<'_>, func: &str, offset: u64, error: &io::Er
             "take an offset from a disassembly",
         ),
         Some(libc::EINVAL) => {
-            let known = names::kernel_functions();
-            if known.contains(func) {
-                attempt.unsupported(
+            let (mut there, mut near) = (false, Near::new(func, names::NEAR));
+            let walked = names::each_kernel_function(|known| {
+                there |= known == func;
+                near.offer(known);
+            });
+            match walked {
+                Ok(()) if !there => attempt.no_such("kernel function", func, near.found(), ""),
+                _ => attempt.unsupported(
                     format!("the kernel lets nobody probe {func} here"),
                     "probes would loop there; probe a caller of it (see kprobes/blacklist in debugfs)",
-                )
-            } else {
-                let near = crate::error::near(func, known.iter().map(String::as_str), names::NEAR);
-                attempt.no_such("kernel function", func, near, "")
+                ),
             }
         }
         _ => attempt.refused(error),
@@ -122,17 +125,28 @@ pub(super) fn ksyscall(
     };
     let attempt = Attempt::new(program, format!("{kind} {name}"));
     kprobe_pmu(&attempt)?;
-    let known = names::kernel_functions();
+    // Best first: where a kernel has several of them, only the first is called by every way in.
     let candidates = [format!("{SYSCALL_PREFIX}{name}"), format!("__se_sys_{name}"), format!("sys_{name}")];
-    let func = match candidates.iter().find(|c| known.contains(*c)) {
-        Some(func) => func.clone(),
-        // Without symbols to look at, the kernel is asked for the usual name.
-        None if known.is_empty() => format!("{SYSCALL_PREFIX}{name}"),
-        None => {
-            let calls = known.iter().filter_map(|f| f.strip_prefix(SYSCALL_PREFIX));
-            let near = crate::error::near(name, calls, names::NEAR);
-            return Err(attempt.no_such("system call", name, near, ""));
+    let (mut best, mut any, mut near) = (None, false, Near::new(name, names::NEAR));
+    let walked = names::each_kernel_function(|known| {
+        any = true;
+        let rank = candidates.iter().position(|c| c == known);
+        best = [best, rank].into_iter().flatten().min();
+        if let Some(call) = known.strip_prefix(SYSCALL_PREFIX) {
+            near.offer(call);
         }
+    });
+    let rank = match best {
+        Some(rank) => rank,
+        // Without symbols to look at, the kernel is asked for the usual name.
+        None if !any || walked.is_err() => 0,
+        None => return Err(attempt.no_such("system call", name, near.found(), "")),
+    };
+    let [first, second, third] = candidates;
+    let func = match rank {
+        0 => first,
+        1 => second,
+        _ => third,
     };
     kprobe(program, Some(&(func, 0)), ret, options)
 }
