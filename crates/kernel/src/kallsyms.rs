@@ -37,15 +37,19 @@ pub(crate) fn walk(mut visit: impl FnMut(Symbol<'_>)) -> Result<()> {
     Ok(())
 }
 
-/// The addresses of these symbols; one that is not there is not in the answer. Of several of one name, the first.
-pub fn addresses(names: &[&str]) -> Result<HashMap<String, u64>> {
+/// Where a symbol is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    At(u64),
+    /// Several have the name, such as static functions of several files: two of their addresses.
+    Ambiguous(u64, u64),
+}
+
+/// Where these symbols are; one that is not there is not in the answer.
+pub(crate) fn places(names: &[&str]) -> Result<HashMap<String, Place>> {
     let mut found = HashMap::new();
-    walk(|s| {
-        if names.contains(&s.name) {
-            found.entry(s.name.to_owned()).or_insert(s.address);
-        }
-    })?;
-    if !found.is_empty() && found.values().all(|a| *a == 0) {
+    walk(|s| add(&mut found, names, &s))?;
+    if !found.is_empty() && found.values().all(|place| *place == Place::At(0)) {
         return Err(Error::Permission {
             action: "read",
             object: PATH.into(),
@@ -54,6 +58,44 @@ pub fn addresses(names: &[&str]) -> Result<HashMap<String, u64>> {
         });
     }
     Ok(found)
+}
+
+fn add(found: &mut HashMap<String, Place>, names: &[&str], symbol: &Symbol<'_>) {
+    // Static data of a kernel that clang linked as a whole has a suffix that no declaration can have.
+    let name = match symbol.name.split_once(".llvm.") {
+        Some((name, _)) if symbol.kind == b'd' => name,
+        _ => symbol.name,
+    };
+    if !names.contains(&name) {
+        return;
+    }
+    let place = found.entry(name.to_owned()).or_insert(Place::At(symbol.address));
+    if let Place::At(first) = *place
+        && first != symbol.address
+    {
+        *place = Place::Ambiguous(first, symbol.address);
+    }
+}
+
+/// Why a name that several symbols have is of no use.
+pub(crate) fn ambiguous(name: &str, one: u64, other: u64) -> Error {
+    Error::Invalid {
+        action: "look up",
+        object: format!("kernel symbol `{name}`"),
+        why: format!("it is ambiguous: the kernel has one at {one:#x} and another at {other:#x}"),
+    }
+}
+
+/// The addresses of these symbols; one that is not there is not in the answer. A name that several symbols with different
+/// addresses have is an error.
+pub fn addresses(names: &[&str]) -> Result<HashMap<String, u64>> {
+    places(names)?
+        .into_iter()
+        .map(|(name, place)| match place {
+            Place::At(address) => Ok((name, address)),
+            Place::Ambiguous(one, other) => Err(ambiguous(&name, one, other)),
+        })
+        .collect()
 }
 
 /// The functions that these addresses lie in: name, and bytes from its start. An address that is in none is not in the
@@ -132,6 +174,26 @@ mod tests {
         let found = names(&[start + 4, 0x1000]).expect("names");
         assert_eq!(found.get(&(start + 4)), Some(&("schedule".to_owned(), 4)));
         assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn two_addresses_are_ambiguous() {
+        let mut found = HashMap::new();
+        for line in [
+            "ff10 t twice",
+            "ff20 t other",
+            "ff10 T same",
+            "ff10 t same",
+            "ff30 t twice",
+            "ff40 t twice",
+            "ff50 d data.llvm.77",
+        ] {
+            add(&mut found, &["twice", "same", "data"], &parse(line).expect("a symbol"));
+        }
+        assert_eq!(found.len(), 3);
+        assert_eq!(found["data"], Place::At(0xff50));
+        assert_eq!(found["twice"], Place::Ambiguous(0xff10, 0xff30));
+        assert_eq!(found["same"], Place::At(0xff10));
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn kernel_functions_and_variables() {
     }
     let (_, loaded) = loaded(
         r#"
-        struct task_struct;
+        struct task_struct {} __attribute__((preserve_access_index));
         extern struct task_struct *bpf_task_from_pid(int pid) __ksym;
         extern void bpf_task_release(struct task_struct *p) __ksym;
         extern int bpf_made_up_function(int) __ksym __weak;
@@ -209,6 +209,134 @@ fn kernel_functions_and_variables() {
         "#,
     );
     assert_eq!(loaded.programs().count(), 1);
+}
+
+/// A symbol that the kernel has once, and one that it has at several addresses.
+fn twice_in_kallsyms() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/kallsyms").expect("kallsyms");
+    let mut seen = std::collections::HashMap::new();
+    let symbol = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (address, _, name) = (words.next()?.to_owned(), words.next()?, words.next()?.to_owned());
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then_some((name, address))
+    };
+    text.lines().filter_map(symbol).find_map(|(name, address)| {
+        let first = seen.entry(name.clone()).or_insert_with(|| address.clone());
+        (*first != address).then_some(name)
+    })
+}
+
+#[test]
+fn a_symbol_with_two_addresses_is_refused() {
+    if !support::root("a_symbol_with_two_addresses") {
+        return;
+    }
+    let name = twice_in_kallsyms().expect("every kernel has static functions of one name");
+    for weak in ["", "__weak"] {
+        let error = refused(&format!(
+            r#"
+            extern const void {name} __ksym {weak};
+            __u64 address;
+            SEC("xdp") int p(struct xdp_md *ctx) {{ address = (__u64)&{name}; return 2; }}
+            "#
+        ));
+        let start =
+            format!("extern `{name}`: look up kernel symbol `{name}`: it is ambiguous: the kernel has one at 0x");
+        assert!(error.to_string().starts_with(&start) && error.to_string().contains(" and another at 0x"), "{error}");
+        assert_eq!(error.class(), Class::NotSo);
+    }
+}
+
+#[test]
+fn variables_and_symbols_have_no_flavours() {
+    if !support::root("variables_and_symbols_have_no_flavours") {
+        return;
+    }
+    // Every kernel has this one.
+    let (_, loaded) = loaded(
+        r#"
+        extern const void __start___param __ksym;
+        extern const void __start __ksym __weak;
+        __u64 address, none = 7;
+        SEC("xdp") int look(struct xdp_md *ctx)
+        { address = (__u64)&__start___param; none = (__u64)&__start; return 2; }
+        "#,
+    );
+    run(&loaded, "look");
+    let address = skep_kernel::kallsyms::addresses(&["__start___param"]).expect("kallsyms")["__start___param"];
+    let value = |map: &str| loaded.map_named(map).expect("a map").lookup(&[0; 4]).expect("lookup").expect("there");
+    assert_eq!(value(".bss"), address.to_ne_bytes());
+    assert_eq!(value(".data"), [0; 8]);
+    let error = refused(
+        r#"extern const int bpf_prog_active___old __ksym; SEC("xdp") int p(struct xdp_md *ctx) { return bpf_prog_active___old; }"#,
+    );
+    assert!(error.to_string().contains("`bpf_prog_active___old`"), "{error}");
+}
+
+#[test]
+fn kernel_functions_have_the_declared_prototype() {
+    if !support::root("kernel_functions_have_the_declared_prototype") {
+        return;
+    }
+    let error = refused(
+        r#"
+        extern void bpf_rcu_read_lock(int a, int b) __ksym;
+        SEC("tp_btf/sched_process_hang") int p(void *ctx) { bpf_rcu_read_lock(1, 2); return 0; }
+        "#,
+    );
+    assert_eq!(
+        error.to_string(),
+        "extern `bpf_rcu_read_lock`: use kernel function `bpf_rcu_read_lock`: it is declared as `void \
+         bpf_rcu_read_lock(int _, int _)`, but in the running kernel it is `void bpf_rcu_read_lock(void)`; declare it so"
+    );
+    assert_eq!(error.class(), Class::NotSo);
+    // As with libbpf, a struct that is only declared is no struct; but the reason is said.
+    let error = refused(
+        r#"
+        struct task_struct;
+        extern void bpf_task_release(struct task_struct *p) __ksym;
+        SEC("tp_btf/sched_process_hang") int p(void *ctx) { bpf_task_release(0); return 0; }
+        "#,
+    );
+    assert!(
+        error.to_string().ends_with("; define `struct task_struct`: one that is only declared is not compared"),
+        "{error}"
+    );
+    // Flavours of one function: of those that are weak the one that fits is there.
+    let (_, loaded) = loaded(
+        r#"
+        extern void bpf_rcu_read_lock___old(int a, int b) __ksym __weak;
+        extern void bpf_rcu_read_lock___new(void) __ksym __weak;
+        extern void bpf_rcu_read_unlock(void) __ksym;
+        SEC("tp_btf/sched_process_hang") int p(void *ctx)
+        {
+            if (&bpf_rcu_read_lock___old) { bpf_rcu_read_lock___old(1, 2); return 1; }
+            if (&bpf_rcu_read_lock___new) { bpf_rcu_read_lock___new(); bpf_rcu_read_unlock(); }
+            return 0;
+        }
+        "#,
+    );
+    let insns = loaded.program_named("p").expect("p").xlated().expect("instructions");
+    assert!(!insns.iter().any(|i| i.imm == 0x0bad_2310), "the guarded call is gone");
+}
+
+#[test]
+fn kernel_variables_have_the_declared_type() {
+    if !support::root("kernel_variables_have_the_declared_type") {
+        return;
+    }
+    for weak in ["", "__weak"] {
+        let error = refused(&format!(
+            r#"
+            struct rq;
+            extern const int runqueues __ksym {weak};
+            SEC("tp_btf/sched_process_hang") int p(void *ctx) {{ return runqueues; }}
+            "#
+        ));
+        let said = "extern `runqueues`: use kernel variable `runqueues`: it is declared as `const int runqueues`, but in the \
+                    running kernel it is `struct rq runqueues`; declare it so";
+        assert_eq!(error.to_string(), said);
+    }
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! Externs: what only the running kernel knows, looked up before anything is made.
+//!
+//! Of a function's name the part after `___` is a flavour and not looked up, so that an object can declare several
+//! prototypes of one function; a variable's name is taken as it is. What is found must have the declared type (see
+//! [`types_match`]); a weak function of another type counts as missing, as one that is not there. These are libbpf's
+//! rules (`bpf_object__resolve_externs`).
 
 use super::LoadError;
 use super::types::{Found, KernelTypes};
 use crate::error::{Error, Result, near};
-use crate::kallsyms;
+use crate::kallsyms::{self, Place};
 use crate::kconfig::{self, Kconfig};
-use skep_btf::Kind;
+use skep_btf::{Btf, Kind, Type, TypeId};
+use skep_object::core::{essential_name, types_match};
 use skep_object::{ExternKind, ExternSpec, MapIdx, MapOrigin, ObjectSpec, RelocKind};
 use std::collections::HashSet;
 
@@ -47,11 +53,11 @@ pub(crate) fn resolve(
         .iter()
         .enumerate()
         .filter(|(i, e)| e.kind == ExternKind::UntypedKsym && used.contains(i))
-        .map(|(_, e)| essence(&e.name))
+        .map(|(_, e)| e.name.as_str())
         .collect();
-    let addresses = match untyped.as_slice() {
+    let places = match untyped.as_slice() {
         [] => Default::default(),
-        names => kallsyms::addresses(names).map_err(|cause| failed(names[0], cause))?,
+        names => kallsyms::places(names).map_err(|cause| failed(names[0], cause))?,
     };
     let kconfig_map = spec.maps.iter().position(|m| m.origin == MapOrigin::Kconfig);
     if let Some(map) = kconfig_map {
@@ -59,49 +65,133 @@ pub(crate) fn resolve(
     }
     let mut resolved = Vec::with_capacity(spec.externs.len());
     for (index, ext) in spec.externs.iter().enumerate() {
-        let name = essence(&ext.name);
+        let name = ext.name.as_str();
         resolved.push(match ext.kind {
             ExternKind::Kconfig { offset, .. } => match kconfig_map {
                 Some(map) => Resolved::Kconfig { map: MapIdx(map), offset },
                 None => Resolved::Unused,
             },
             _ if !used.contains(&index) => Resolved::Unused,
-            ExternKind::UntypedKsym => match addresses.get(name) {
-                Some(address) => Resolved::Address(*address),
-                None => absent(ext, "kernel symbol", || kallsyms::near_symbols(name))?,
+            ExternKind::UntypedKsym => match places.get(name) {
+                Some(Place::At(address)) => Resolved::Address(*address),
+                Some(Place::Ambiguous(one, other)) => {
+                    return Err(failed(name, kallsyms::ambiguous(name, *one, *other)));
+                }
+                None => absent(ext, name, "kernel symbol", || kallsyms::near_symbols(name))?,
             },
-            ExternKind::TypedKsym { .. } => match types.find(name, Kind::Var).map_err(|e| failed(&ext.name, e))? {
-                Some(found) => Resolved::Btf(found),
-                None => absent(ext, "kernel variable with a type", || types.near("", name, Kind::Var))?,
+            ExternKind::TypedKsym { ty } => match find(spec, types, name, name, ty, Kind::Var)? {
+                Sought::Found(found) => Resolved::Btf(found),
+                Sought::Differs(cause) => return Err(failed(name, cause)),
+                Sought::Missing => {
+                    absent(ext, name, "kernel variable with a type", || types.near("", name, Kind::Var))?
+                }
             },
-            ExternKind::Kfunc { .. } => match types.find(name, Kind::Func).map_err(|e| failed(&ext.name, e))? {
-                Some(found) => Resolved::Btf(found),
-                None => absent(ext, "kernel function", || types.near("", name, Kind::Func))?,
-            },
+            ExternKind::Kfunc { ty } => {
+                let essence = essential_name(name);
+                match find(spec, types, name, essence, ty, Kind::Func)? {
+                    Sought::Found(found) => Resolved::Btf(found),
+                    Sought::Differs(_) if ext.weak => Resolved::Missing,
+                    Sought::Differs(cause) => return Err(failed(name, cause)),
+                    Sought::Missing => absent(ext, essence, "kernel function", || types.near("", essence, Kind::Func))?,
+                }
+            }
         });
     }
     Ok(resolved)
 }
 
-/// A name without its flavour.
-fn essence(name: &str) -> &str {
-    match name.find("___") {
-        Some(at) if at > 0 => name.get(..at).unwrap_or(name),
-        _ => name,
+/// What there is of a name in the kernel's types.
+enum Sought {
+    Found(Found),
+    /// It has another type than the object declares.
+    Differs(Error),
+    Missing,
+}
+
+/// Looks for a function or variable of the type `ty` of the object.
+fn find(
+    spec: &ObjectSpec,
+    types: &mut KernelTypes,
+    declared: &str,
+    name: &str,
+    ty: TypeId,
+    kind: Kind,
+) -> Result<Sought, LoadError> {
+    let fail = |cause| failed(declared, cause);
+    let Some(found) = types.find(name, kind).map_err(fail)? else { return Ok(Sought::Missing) };
+    let (Some(local), target) = (&spec.btf, types.btf(found).map_err(fail)?) else { return Ok(Sought::Found(found)) };
+    if types_match(local, ty, &target, found.id) {
+        return Ok(Sought::Found(found));
     }
+    let what = if kind == Kind::Func { "function" } else { "variable" };
+    Ok(Sought::Differs(Error::Invalid {
+        action: "use",
+        object: format!("kernel {what} `{name}`"),
+        why: format!(
+            "it is declared as `{}`, but in the running kernel it is `{}`; {}",
+            declaration(local, ty, declared),
+            declaration(&target, found.id, name),
+            match forward(local, ty) {
+                // As with libbpf, so that an object loads with both or with neither.
+                Some(name) => format!("define {name}: one that is only declared is not compared"),
+                None => "declare it so".to_owned(),
+            }
+        ),
+    }))
+}
+
+/// The first type in a declaration that has no body in the object.
+fn forward(btf: &Btf, id: TypeId) -> Option<String> {
+    let beneath = |id: TypeId| {
+        let mut id = btf.resolve(id).ok()?;
+        // Pointers to pointers; more than this nobody declares.
+        for _ in 0..8 {
+            match btf.get(id).ok()? {
+                Type::Ptr { target } => id = btf.resolve(target).ok()?,
+                Type::Fwd { .. } => return Some(format!("`{}`", btf.type_name(id))),
+                _ => return None,
+            }
+        }
+        None
+    };
+    let id = match btf.get(id).ok()? {
+        Type::Func { proto, .. } => proto,
+        _ => id,
+    };
+    match btf.get(id).ok()? {
+        Type::FuncProto(proto) => {
+            std::iter::once(proto.ret).chain(proto.params.iter().map(|param| param.ty)).find_map(beneath)
+        }
+        _ => beneath(id),
+    }
+}
+
+/// A function or variable as C declares it.
+fn declaration(btf: &Btf, id: TypeId, name: &str) -> String {
+    let ty = match btf.get(id) {
+        Ok(Type::Func { proto, .. }) => proto,
+        Ok(Type::Var { target, .. }) => target,
+        _ => id,
+    };
+    btf.declaration(ty, name)
 }
 
 fn failed(name: &str, cause: Error) -> LoadError {
     LoadError::Extern { name: name.to_owned(), cause }
 }
 
-fn absent(ext: &ExternSpec, what: &'static str, near: impl FnOnce() -> Vec<String>) -> Result<Resolved, LoadError> {
+fn absent(
+    ext: &ExternSpec,
+    name: &str,
+    what: &'static str,
+    near: impl FnOnce() -> Vec<String>,
+) -> Result<Resolved, LoadError> {
     if ext.weak {
         return Ok(Resolved::Missing);
     }
     let cause = Error::NoSuch {
         what,
-        name: essence(&ext.name).to_owned(),
+        name: name.to_owned(),
         near: near(),
         next: "declare it `__weak` and test for it if the program can do without".into(),
     };

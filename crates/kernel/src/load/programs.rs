@@ -10,6 +10,7 @@ use crate::program::{LineRecord, LoadRefused, ProgramParams, flags};
 use crate::{BtfObject, Map, Program, features, privilege};
 use skep_abi::ProgramType;
 use skep_isa::{InsnIdx, Raw};
+use skep_object::core::POISON;
 use skep_object::{ObjectSpec, ProgramSpec, RelocKind, Target};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -18,10 +19,6 @@ const PSEUDO_MAP_FD: u8 = 1;
 const PSEUDO_MAP_VALUE: u8 = 2;
 const PSEUDO_BTF_ID: u8 = 3;
 const PSEUDO_KFUNC_CALL: u8 = 2;
-
-/// A helper that does not exist; what a relocation could not satisfy calls it. The number is the one that libbpf uses, so
-/// that people find it. (`0xbad2310`, "bad relo".)
-pub(crate) const POISON: i32 = 0x0bad_2310;
 
 /// What loading a program takes besides its spec.
 pub(crate) struct Around<'a> {
@@ -182,7 +179,7 @@ fn complete(program: &ProgramSpec, around: &Around<'_>, types: &KernelTypes) -> 
                         };
                     }
                     Resolved::Missing => {
-                        (insn.src, insn.off, insn.imm) = (0, 0, POISON);
+                        *insn = POISON;
                         out.poisoned.push((reloc.insn, format!("kernel function {name} does not exist here")));
                     }
                     _ => return Err(invalid("it calls something that is no kernel function")),

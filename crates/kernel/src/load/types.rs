@@ -47,6 +47,14 @@ impl KernelTypes {
         }))
     }
 
+    /// The types that a found one is in.
+    pub(crate) fn btf(&self, found: Found) -> Result<Btf> {
+        match found.module.and_then(|index| self.module(index)) {
+            Some(module) => Ok(module.btf.clone()),
+            None => kernel_btf(),
+        }
+    }
+
     /// A module by index.
     pub(crate) fn module(&self, index: usize) -> Option<&Module> {
         self.modules.as_ref()?.get(index)
