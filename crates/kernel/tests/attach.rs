@@ -684,6 +684,14 @@ fn iterators() {
     assert!(output.chunks(2).all(|c| c == b"x\n"));
     // Each opening runs it anew.
     assert!(skep_kernel::iter::read(&all[0]).expect("read").len() > 5);
+    // Its output comes in pieces, and it can be stopped after any.
+    let mut chunks = 0;
+    let ended = skep_kernel::iter::run(&all[0], |chunk| {
+        chunks += 1;
+        std::ops::ControlFlow::Break(chunk.len())
+    });
+    assert!(matches!(ended.expect("run"), std::ops::ControlFlow::Break(len) if len > 5));
+    assert_eq!(chunks, 1);
 
     let one = AttachOptions { pid: Some(std::process::id()), ..options() };
     match skep_kernel::attach::attach(&program, &hook("iter/task"), &one) {
