@@ -10,6 +10,7 @@ use crate::link::Held;
 use crate::sys::{link, perf};
 use crate::{Link, Program, netlink};
 use skep_abi::AttachType;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -24,14 +25,8 @@ const BEFORE: u32 = 1 << 3;
 const AFTER: u32 = 1 << 4;
 const BY_ID: u32 = 1 << 5;
 
-/// Does something in a network namespace.
-fn inside<T: Send>(
-    attempt: &Attempt<'_>,
-    netns: Option<&Path>,
-    work: impl FnOnce() -> Result<T, AttachError> + Send,
-) -> Result<T, AttachError> {
-    let Some(path) = netns else { return work() };
-    let namespace = std::fs::File::open(path).map_err(|e| match e.kind() {
+fn open_namespace(attempt: &Attempt<'_>, path: &Path) -> Result<File, AttachError> {
+    File::open(path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => attempt.no_such(
             "network namespace",
             &path.display().to_string(),
@@ -39,7 +34,17 @@ fn inside<T: Send>(
             "named ones are files in /run/netns, those of processes /proc/PID/ns/net",
         ),
         _ => attempt.other(crate::Error::file("open network namespace", path, e)),
-    })?;
+    })
+}
+
+/// Does something in a network namespace.
+fn inside<T: Send>(
+    attempt: &Attempt<'_>,
+    netns: Option<&Path>,
+    work: impl FnOnce() -> Result<T, AttachError> + Send,
+) -> Result<T, AttachError> {
+    let Some(path) = netns else { return work() };
+    let namespace = open_namespace(attempt, path)?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let kind = rustix::thread::LinkNameSpaceType::Network;
@@ -266,15 +271,7 @@ pub(super) fn namespace(
     let path = options.netns.as_deref().unwrap_or(Path::new("/proc/thread-self/ns/net"));
     let place = format!("{} of network namespace {}", attach_type.word(), path.display());
     let attempt = Attempt::new(program, place.clone());
-    let netns = std::fs::File::open(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => attempt.no_such(
-            "network namespace",
-            &path.display().to_string(),
-            Vec::new(),
-            "named ones are files in /run/netns, those of processes /proc/PID/ns/net",
-        ),
-        _ => attempt.other(crate::Error::file("open network namespace", path, e)),
-    })?;
+    let netns = open_namespace(&attempt, path)?;
     match link::create(program.fd(), netns.as_raw_fd() as u32, attach_type, 0, link::Extra::None) {
         Ok(fd) => Ok(Link::new(Held::Bpf(fd), place)),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EEXIST | libc::E2BIG | libc::EBUSY)) => {

@@ -219,12 +219,12 @@ impl PerfMemory {
         let Some(head) = self.memory.load_u64(DATA_HEAD, Ordering::Acquire) else { return };
         let Some(mut tail) = self.memory.load_u64(DATA_TAIL, Ordering::Relaxed) else { return };
         while tail < head {
-            let mut header = Vec::with_capacity(PERF_HEADER);
-            let known = self.copy(tail, PERF_HEADER, size, &mut header);
-            let kind = header.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
-            let len = header.get(6..8).and_then(|b| b.try_into().ok()).map_or(0, u16::from_ne_bytes);
+            // Records start at multiples of 8, so a header, which is one word, does not go around the end.
+            let word = self.memory.load_u64(self.page + (tail as usize & (size - 1)), Ordering::Relaxed);
+            let [k0, k1, k2, k3, _, _, l0, l1] = word.unwrap_or(0).to_ne_bytes();
+            let (kind, len) = (u32::from_ne_bytes([k0, k1, k2, k3]), u16::from_ne_bytes([l0, l1]));
             let body = usize::from(len).checked_sub(PERF_HEADER);
-            let (Some(()), Some(body)) = (known, body.filter(|_| u64::from(len) <= head - tail)) else {
+            let Some(body) = body.filter(|_| u64::from(len) <= head - tail) else {
                 // Not to be understood: give the rest up rather than stand still.
                 tail = head;
                 break;
