@@ -34,9 +34,10 @@ pub use error::LoadError;
 use crate::error::{Error, near};
 use crate::program::LogLevel;
 use crate::{BtfObject, Map, Program};
+use skep_abi::insn::CoreReloKind;
 use skep_btf::Btf;
-use skep_object::{MapIdx, ObjectSpec, ProgramIdx};
-use std::collections::HashMap;
+use skep_object::{CoreReloc, MapIdx, ObjectSpec, ProgramIdx, core};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 /// Which programs of an object to load.
@@ -155,7 +156,7 @@ pub fn load(spec: &ObjectSpec, options: &LoadOptions) -> Result<Loaded, LoadErro
     let mut warnings = Vec::new();
     let mut types = types::KernelTypes::default();
     let externs = externs::resolve(&mut spec, &selected, &mut types)?;
-    relocate(&mut spec, &selected, options)?;
+    relocate(&mut spec, &selected, options, &mut types)?;
     let btf = load_btf(&spec, &mut warnings)?;
     let mut pins = maps::Pins::default();
     let maps = maps::create_all(&spec, btf.as_ref(), options, &mut pins)?;
@@ -171,6 +172,7 @@ pub fn load(spec: &ObjectSpec, options: &LoadOptions) -> Result<Loaded, LoadErro
         warnings
             .push(format!("the verifier's log of {} is longer than 64 MiB; a part of it is left out", program.name()));
     }
+    warnings.append(&mut types.warnings);
     set_program_slots(&spec, &maps, &programs)?;
     Ok(Loaded { pins, maps, programs, btf, warnings })
 }
@@ -195,21 +197,43 @@ fn select(spec: &ObjectSpec, selection: &Selection) -> Result<Vec<bool>, LoadErr
 }
 
 /// Fits the programs to the kernel's types, if any of those to be loaded needs it.
-fn relocate(spec: &mut ObjectSpec, selected: &[bool], options: &LoadOptions) -> Result<(), LoadError> {
+fn relocate(
+    spec: &mut ObjectSpec,
+    selected: &[bool],
+    options: &LoadOptions,
+    types: &mut types::KernelTypes,
+) -> Result<(), LoadError> {
     for (program, selected) in spec.programs.iter_mut().zip(selected) {
         if !selected {
             program.core_relocs.clear();
         }
     }
-    if spec.programs.iter().all(|p| p.core_relocs.is_empty()) {
-        return Ok(());
-    }
-    let target = match &options.kernel_btf {
-        Some(btf) => btf.clone(),
-        None => crate::kernel_btf().map_err(|e| LoadError::Btf { what: e.to_string(), log: String::new() })?,
+    let targets = match &options.kernel_btf {
+        _ if !core::needs_target(spec) => Vec::new(),
+        // Given types are those of the whole target.
+        Some(btf) => vec![btf.clone()],
+        None => {
+            let mut targets = vec![crate::kernel_btf()?];
+            if wants_modules(spec, &targets[0]) {
+                targets.extend(types.module_btfs()?);
+            }
+            targets
+        }
     };
-    skep_object::core::relocate(spec, &target)
+    core::relocate_with(spec, &targets)
         .map_err(|e| LoadError::Btf { what: format!("CO-RE relocation: {e}"), log: String::new() })
+}
+
+/// Whether a record is about a type that the kernel itself does not have.
+fn wants_modules(spec: &ObjectSpec, kernel: &Btf) -> bool {
+    let Some(local) = &spec.btf else { return false };
+    let missing = |id| match (local.name(id), local.kind(id)) {
+        (Ok(name), Ok(kind)) => kernel.find(core::essential_name(name), kind).is_none(),
+        _ => false,
+    };
+    let of_kernel = |record: &&CoreReloc| record.kind != CoreReloKind::TypeIdLocal.as_u32();
+    let records = spec.programs.iter().flat_map(|program| &program.core_relocs).filter(of_kernel);
+    records.map(|record| record.ty).collect::<HashSet<_>>().into_iter().any(missing)
 }
 
 /// Loads the object's types. Kinds that this kernel does not know are replaced, but only after it has refused.

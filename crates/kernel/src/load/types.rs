@@ -25,6 +25,8 @@ pub(crate) struct Module {
 #[derive(Debug, Default)]
 pub(crate) struct KernelTypes {
     modules: Option<Vec<Module>>,
+    /// What was odd but not wrong.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl KernelTypes {
@@ -60,9 +62,14 @@ impl KernelTypes {
         self.modules.as_ref()?.get(index)
     }
 
+    /// The types of every module.
+    pub(crate) fn module_btfs(&mut self) -> Result<Vec<Btf>> {
+        Ok(self.modules()?.iter().map(|module| module.btf.clone()).collect())
+    }
+
     fn modules(&mut self) -> Result<&[Module]> {
         if self.modules.is_none() {
-            self.modules = Some(read_modules()?);
+            self.modules = Some(read_modules(&mut self.warnings)?);
         }
         Ok(self.modules.as_deref().unwrap_or(&[]))
     }
@@ -81,11 +88,19 @@ impl KernelTypes {
 /// A bound on the walk over BTF objects, which other processes make and delete meanwhile.
 const MOST_OBJECTS: usize = 1 << 16;
 
-fn read_modules() -> Result<Vec<Module>> {
+fn read_modules(warnings: &mut Vec<String>) -> Result<Vec<Module>> {
     let mut modules = Vec::new();
     let mut id = 0;
     for _ in 0..MOST_OBJECTS {
-        let next = obj::next_id(obj::Kind::Btf, id).map_err(|e| Error::kernel("walk", "BTF objects", e))?;
+        let next = match obj::next_id(obj::Kind::Btf, id) {
+            Ok(next) => next,
+            // What is not in the modules is still to be had.
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                warnings.push("types of kernel modules are left out: to read them takes CAP_SYS_ADMIN".to_owned());
+                break;
+            }
+            Err(e) => return Err(Error::kernel("walk", "BTF objects", e)),
+        };
         let Some(next) = next else { break };
         id = next;
         // One that is gone meanwhile is no module that is wanted.
@@ -94,8 +109,28 @@ fn read_modules() -> Result<Vec<Module>> {
         if !info.kernel || info.name == "vmlinux" {
             continue;
         }
-        let btf = object.read()?;
-        modules.push(Module { name: info.name, object, btf });
+        if let Some(btf) = readable(&info.name, object.read(), warnings) {
+            modules.push(Module { name: info.name, object, btf });
+        }
     }
     Ok(modules)
+}
+
+/// One module's types that cannot be read are no reason not to load a program that has nothing to do with it.
+fn readable(name: &str, read: Result<Btf>, warnings: &mut Vec<String>) -> Option<Btf> {
+    read.map_err(|cause| warnings.push(format!("the types of kernel module {name} are left out: {cause}"))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_whose_types_are_broken_is_left_out() {
+        let mut warnings = Vec::new();
+        let broken = Btf::parse(vec![0; 24]).map_err(|source| Error::Btf { of: "veth".into(), source });
+        assert!(readable("veth", broken, &mut warnings).is_none());
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].starts_with("the types of kernel module veth are left out: "), "{warnings:?}");
+    }
 }
