@@ -1,6 +1,6 @@
 //! Pins: paths in a BPF file system that hold an object.
 //!
-//! A path must lie in a mounted bpffs; the parent directories below the mount are made. Where `/sys/fs/bpf` is not
+//! A path must lie in a mounted bpffs; the parent directories below the mount are made, elsewhere none. Where `/sys/fs/bpf` is not
 //! mounted yet, it is mounted first, see [`crate::mounts::mount_bpffs`].
 
 use crate::error::{Errno, Error, Result};
@@ -8,7 +8,7 @@ use crate::sys::{self, obj};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path};
 
 /// Where a BPF file system is mounted by convention.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -26,7 +26,7 @@ fn c_path(path: &Path) -> Result<CString> {
 
 /// Gives an object a path. `what` says what it is, for messages.
 pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path, what: impl Fn() -> String) -> Result<()> {
-    let parent = prepare(path)?;
+    prepare(path, &what)?;
     let c = c_path(path)?;
     obj::pin(fd, &c).map_err(|e| {
         let errno = Errno::of(&e);
@@ -34,25 +34,37 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path, what: impl Fn() -> String) ->
         let error = Error::kernel("pin", object, e);
         match errno.0 {
             libc::EEXIST => error.with_next("something is pinned there already; remove it or choose another path"),
-            libc::EPERM if !is_bpffs(&parent) => {
-                error.with_next(format!("{} is not in a BPF file system; use a path below {BPFFS}", path.display()))
-            }
             libc::EPERM => error.with_next("pinning takes CAP_BPF, and a name must not contain a dot"),
             _ => error,
         }
     })
 }
 
-/// Sees to the mount and to the directories above `path`.
-fn prepare(path: &Path) -> Result<PathBuf> {
-    let parent = path.parent().map(Path::to_path_buf).unwrap_or_default();
+/// Sees to the mount and to the directories above `path`. They are made only in a BPF file system.
+fn prepare(path: &Path, what: impl Fn() -> String) -> Result<()> {
+    let invalid =
+        |why: String| Error::Invalid { action: "pin", object: format!("{} to {}", what(), path.display()), why };
     if path.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
         crate::mounts::mount_bpffs()?;
     }
-    if !parent.exists() {
-        std::fs::create_dir_all(&parent).map_err(|e| Error::file("make directory", &parent, e))?;
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let Some(there) = parent.ancestors().find(|path| *path != Path::new("") && path.exists()) else {
+        return Err(invalid(format!("{} does not exist", parent.display())));
+    };
+    if !is_bpffs(there) {
+        return Err(invalid(format!("it is not in a BPF file system; use a path below {BPFFS}")));
     }
-    Ok(parent)
+    if there != parent {
+        // What is to be made could lead out again.
+        if parent.components().any(|part| part == Component::ParentDir) {
+            return Err(invalid("a path through `..` to a directory that does not exist; write it without".into()));
+        }
+        std::fs::create_dir_all(parent).map_err(|e| Error::file("make directory", parent, e))?;
+    }
+    Ok(())
 }
 
 /// Whether a path lies in a BPF file system.

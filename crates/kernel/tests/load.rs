@@ -454,6 +454,31 @@ fn pins_are_adopted_and_taken_back() {
     }
 }
 
+/// The name of a map is an object's word: it names a pin, not a path.
+#[test]
+fn a_map_name_that_is_a_path_is_refused() {
+    if !support::root("a_map_name_that_is_a_path") {
+        return;
+    }
+    let mut spec = support::spec(
+        r#"
+        struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u32);
+                 __uint(pinning, LIBBPF_PIN_BY_NAME); } skep_path SEC(".maps");
+        SEC("xdp") int p(struct xdp_md *ctx) { __u32 k = 0; return bpf_map_lookup_elem(&skep_path, &k) ? 1 : 2; }
+        "#,
+    );
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let outside = dir.path().join("x/m").display().to_string();
+    for name in [outside.as_str(), "/sys/fs/bpf/skep_path", "../bpf/skep_path", "a/b", "..", ".", ""] {
+        spec.maps[0].name = name.to_owned();
+        let error = load(&spec, &LoadOptions::default()).expect_err("refused");
+        assert!(error.to_string().contains("its name is no file name"), "{name}: {error}");
+        assert_eq!(error.class(), Class::NotSo);
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 0);
+    assert!(!PathBuf::from("/sys/fs/bpf/skep_path").exists());
+}
+
 #[test]
 fn selection() {
     if !support::root("selection") {

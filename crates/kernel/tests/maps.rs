@@ -232,3 +232,21 @@ fn pins_hold_a_map() {
     let error = again.pin(&std::env::temp_dir().join("skep_no_pin")).expect_err("no bpffs");
     assert!(error.to_string().contains("not in a BPF file system"), "{error}");
 }
+
+#[test]
+fn directories_for_pins_are_made_only_in_a_bpffs() {
+    if !support::root("directories_for_pins") {
+        return;
+    }
+    let map = Map::create(&MapParams::new("nowhere", MapType::Array, 4, 4, 1)).expect("a map");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let error = map.pin(&dir.path().join("made/here")).expect_err("no bpffs");
+    assert!(error.to_string().contains("not in a BPF file system"), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 0);
+    // Neither by a way through one.
+    let out = format!("/sys/fs/bpf/skep_no_such/../../../..{}/made/here", dir.path().display());
+    let error = map.pin(std::path::Path::new(&out)).expect_err("leads out");
+    assert!(error.to_string().contains("a path through `..`"), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 0);
+    assert!(!std::path::Path::new("/sys/fs/bpf/skep_no_such").exists());
+}

@@ -7,7 +7,7 @@ use crate::{BtfObject, cpu, pin, sys};
 use skep_abi::MapType;
 use skep_object::{InitialValue, MapOrigin, MapSpec, ObjectSpec};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Map creation flags. Source: `BPF_F_*` in `include/uapi/linux/bpf.h`.
 const F_RDONLY_PROG: u32 = 1 << 7;
@@ -63,8 +63,7 @@ fn obtain(spec: &MapSpec, btf: Option<&BtfObject>, options: &LoadOptions, pins: 
         return given.try_clone();
     }
     if spec.pin_by_name {
-        // A bpffs takes no dots in names.
-        let path = options.pin_root.join(spec.name.replace('.', "_"));
+        let path = pin_path(&spec.name, &options.pin_root)?;
         match Map::from_pin(&path) {
             Ok(found) => {
                 check_fits(spec, &found, &format!("what is pinned at {}", path.display()))?;
@@ -83,6 +82,19 @@ fn obtain(spec: &MapSpec, btf: Option<&BtfObject>, options: &LoadOptions, pins: 
     let map = create(spec, btf)?;
     fill(spec, &map)?;
     Ok(map)
+}
+
+/// Where a map of this name is pinned: right in `root`. The name comes from the object, so that it must not lead elsewhere.
+fn pin_path(name: &str, root: &Path) -> Result<PathBuf> {
+    if name.contains('/') || matches!(name, "" | "." | "..") {
+        return Err(Error::Invalid {
+            action: "pin map",
+            object: format!("`{}`", name.escape_debug()),
+            why: "its name is no file name; rename it, or declare it without `pinning`".into(),
+        });
+    }
+    // A bpffs takes no dots in names.
+    Ok(root.join(name.replace('.', "_")))
 }
 
 /// What the spec leaves to the loader: sizes that depend on the machine, and those that the kernel fixes. A buffer may
