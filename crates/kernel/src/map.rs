@@ -108,7 +108,8 @@ pub struct Map {
     flags: u32,
 }
 
-/// Bytes that the kernel moves for a value. Source: `bpf_map_value_size` in `kernel/bpf/syscall.c`.
+/// Bytes that the kernel moves for a value. Source: `bpf_map_value_size` in `kernel/bpf/syscall.c`. 0 for a type that is not
+/// known: it could be more than the map says, see [`Map::known`].
 fn value_len(raw_type: u32, value_size: u32) -> Result<usize> {
     Ok(match MapType::from_u32(raw_type) {
         Some(t) if is_per_cpu(t) => slot_len(value_size) * cpu::possible()?,
@@ -120,7 +121,8 @@ fn value_len(raw_type: u32, value_size: u32) -> Result<usize> {
             | MapType::ArrayOfMaps
             | MapType::HashOfMaps,
         ) => 4,
-        _ => value_size as usize,
+        Some(_) => value_size as usize,
+        None => 0,
     })
 }
 
@@ -257,7 +259,8 @@ impl Map {
     }
 
     /// Bytes that [`Map::lookup`] returns and [`Map::update`] takes: `value_size`, except for per-CPU maps (one slot of
-    /// `value_size` rounded up to 8 for each possible CPU) and maps of descriptors (4).
+    /// `value_size` rounded up to 8 for each possible CPU), maps of descriptors (4), and types that are newer than this
+    /// program, whose elements cannot be had (0).
     pub fn value_len(&self) -> usize {
         self.handle.value_len()
     }
@@ -320,6 +323,7 @@ impl Map {
     }
 
     fn fetch(&self, key: &[u8], value: &mut [u8], flags: u64, delete: bool) -> Result<bool> {
+        self.known()?;
         self.check("a key", self.key_size(), key.len())?;
         self.check("a value", self.value_len(), value.len())?;
         match self.handle.lookup(key, value, flags, delete) {
@@ -344,6 +348,7 @@ impl Map {
 
     /// Puts one value into every slot of a per-CPU value, for [`Map::update`].
     pub fn spread(&self, value: &[u8]) -> Result<Vec<u8>> {
+        self.known()?;
         self.check("a value", self.value_size(), value.len())?;
         let mut all = vec![0; self.value_len()];
         for slot in all.chunks_mut(slot_len(self.value_size).max(1)) {
@@ -365,6 +370,7 @@ impl Map {
     }
 
     fn update_with(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
+        self.known()?;
         self.check("a key", self.key_size(), key.len())?;
         self.check("a value", self.value_len(), value.len())?;
         self.handle.update(key, value, flags).map_err(|e| {
@@ -389,6 +395,7 @@ impl Map {
 
     /// Removes a key; whether it was there. Arrays cannot.
     pub fn delete(&self, key: &[u8]) -> Result<bool> {
+        self.known()?;
         self.check("a key", self.key_size(), key.len())?;
         match self.handle.delete(key) {
             Ok(()) => Ok(true),
@@ -409,6 +416,7 @@ impl Map {
 
     /// The key after `key`, the first for `None`; `None` at the end. After a key that is gone the walk starts again.
     pub fn next_key(&self, key: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        self.known()?;
         if let Some(key) = key {
             self.check("a key", self.key_size(), key.len())?;
         }
@@ -432,11 +440,13 @@ impl Map {
 
     /// One step of a batch walk: up to `count` elements. Start with `None`, go on with [`Batch::cursor`].
     pub fn lookup_batch(&self, cursor: Option<&[u8]>, count: usize) -> Result<Batch> {
+        self.known()?;
         self.batch(cursor, count, false).map_err(|e| self.error("read map by batch", e))
     }
 
     /// [`Map::lookup_batch`] that takes the elements out.
     pub fn lookup_and_delete_batch(&self, cursor: Option<&[u8]>, count: usize) -> Result<Batch> {
+        self.known()?;
         self.batch(cursor, count, true).map_err(|e| self.error("take from map by batch", e))
     }
 
@@ -459,6 +469,7 @@ impl Map {
     /// Sets many elements with one call where the kernel can (5.6 and by type), else one by one. `keys` and `values` are
     /// the elements one behind the other. On an error some may have been set.
     pub fn update_batch(&self, keys: &[u8], values: &[u8], how: Update) -> Result<()> {
+        self.known()?;
         let count = self.count_of("keys", keys)?;
         self.check("the values of these keys", count * self.value_len(), values.len())?;
         if count == 0 {
@@ -477,6 +488,7 @@ impl Map {
     /// Deletes many keys with one call where the kernel can, else one by one; keys that are not there are passed over.
     /// Returns how many were deleted.
     pub fn delete_batch(&self, keys: &[u8]) -> Result<usize> {
+        self.known()?;
         let mut rest = keys;
         let mut deleted = 0;
         self.count_of("keys", keys)?;
@@ -521,6 +533,19 @@ impl Map {
     /// Gives it a path in a BPF file system, so that it outlives this process.
     pub fn pin(&self, path: &Path) -> Result<()> {
         pin::pin(self.fd(), path, || format!("map {}", self.name))
+    }
+
+    /// Whether this is a map whose elements can be read and written. Of a type that is newer than this program nobody here
+    /// knows how many bytes the kernel moves for a value (of per-CPU types it is more than the value's size).
+    fn known(&self) -> Result<()> {
+        match self.map_type() {
+            Some(_) => Ok(()),
+            None => Err(Error::Unsupported {
+                what: format!("elements of map {}", self.name),
+                why: format!("its type {} is newer than this skep", self.raw_type),
+                next: "use a newer skep, or bpftool map dump".into(),
+            }),
+        }
     }
 
     fn check(&self, what: &'static str, expected: usize, given: usize) -> Result<()> {
@@ -623,6 +648,8 @@ impl<'m> Iter<'m> {
         let way = match map.map_type() {
             // These have keys but nothing to look up, or no keys.
             _ if map.key_size() == 0 => Way::Done,
+            // The first step tells why.
+            None => Way::Keys { last: None },
             // The kernel's batch of array-likes visits by key anyway; for all others it falls back by itself.
             _ => Way::Batch { cursor: None, count: most, started: false },
         };
@@ -686,5 +713,45 @@ impl Iterator for Iter<'_> {
                 return Some(Err(e));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_of_a_type_that_is_not_known_are_refused() {
+        if !crate::privilege::Capabilities::current().has("CAP_SYS_ADMIN") {
+            return eprintln!("needs root, not run");
+        }
+        // As if a later kernel had made it: its values are larger than it says.
+        let number = 0x4242;
+        assert_eq!((MapType::from_u32(number), value_len(number, 8).expect("a length")), (None, 0));
+        let params = MapParams::new("later", MapType::PercpuArray, 4, 8, 4);
+        let map = Map { raw_type: number, ..Map::create(&params).expect("a map") };
+        let (key, value) = ([0; 4], vec![0; map.value_len()]);
+        let mut room = value.clone();
+        let errors = [
+            map.lookup(&key).map(drop),
+            map.lookup_into(&key, &mut room).map(drop),
+            map.lookup_and_delete(&key).map(drop),
+            map.update(&key, &value, Update::Any),
+            map.delete(&key).map(drop),
+            map.next_key(None).map(drop),
+            map.lookup_batch(None, 1).map(drop),
+            map.lookup_and_delete_batch(None, 1).map(drop),
+            map.update_batch(&key, &value, Update::Any),
+            map.delete_batch(&key).map(drop),
+            map.push(&value, false),
+            map.spread(&[0; 8]).map(drop),
+            map.entries().map(drop),
+        ];
+        for (index, result) in errors.into_iter().enumerate() {
+            let error = result.expect_err("refused").to_string();
+            assert!(error.contains("its type 16962 is newer than this skep"), "{index}: {error}");
+        }
+        assert!(!map.is_readable());
+        assert_eq!(map.info().expect("what the kernel tells").value_size, 8);
     }
 }
