@@ -116,7 +116,7 @@ pub fn helper(prog_type: ProgramType, number: u32) -> Option<bool> {
 /// Whether the kernel makes maps of a type.
 pub fn map_type(map_type: MapType) -> State {
     use MapType as M;
-    let page = sys::page_size();
+    let page = sys::page_size() as u32;
     let int_btf = || crate::BtfObject::load(&blob(&[INT32, INT32_NAMED], "\0int\0")).ok();
     let mut params = MapParams::new("skep_probe", map_type, 4, 4, 1);
     let (mut inner, mut btf) = (None, None);

@@ -404,7 +404,8 @@ impl Program {
         pin::pin(self.fd(), path, || format!("program {}", self.name))
     }
 
-    /// Runs it in the kernel on made-up input, unattached.
+    /// Runs it in the kernel on made-up input, unattached. A signal to this thread ends a run of many repetitions with
+    /// `EINTR`, so that a caller can be stopped.
     pub fn test_run(&self, input: &TestInput<'_>) -> Result<TestOutput> {
         let mut data = vec![0; input.data_out_len.unwrap_or(0)];
         let mut context = vec![0; input.context_out_len.unwrap_or(0)];
@@ -428,6 +429,7 @@ impl Program {
                     "it has {} bytes of data and {} of context; ask for that much",
                     told.data_len, told.ctx_len
                 )),
+                libc::EINTR => error.with_next("a signal ended it; run it again"),
                 524 => error.with_next(format!("the kernel has no test runs for programs of type {kind}")),
                 libc::EINVAL => error.with_next(format!(
                     "programs of type {kind} do not take this input (packets have at least 14 bytes; raw tracepoints take \

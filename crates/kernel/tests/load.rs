@@ -596,6 +596,51 @@ fn run_time_is_counted() {
     assert!(spent.mean_ns() > 0);
 }
 
+/// A test run of four thousand million repetitions can be stopped. The test runs itself again as the process that a signal is
+/// sent to: one that stops and goes on, which no handler and no restart of the call can hide.
+#[test]
+fn a_signal_ends_a_test_run() {
+    if !support::root("a_signal_ends_a_test_run") {
+        return;
+    }
+    const CHILD: &str = "SKEP_TEST_REPEAT";
+    if std::env::var_os(CHILD).is_some() {
+        let (_, loaded) = loaded(r#"SEC("xdp") int p(struct xdp_md *ctx) { return bpf_get_prandom_u32() & 1; }"#);
+        println!("READY");
+        let packet = [0u8; 64];
+        let input = TestInput { data: &packet, repeat: u32::MAX, ..TestInput::default() };
+        let error = loaded.program_named("p").expect("p").test_run(&input).expect_err("a signal");
+        println!("SAID {:?} {error}", error.errno());
+        return;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "a_signal_ends_a_test_run", "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("stdout")));
+    lines.find(|l| l.as_ref().expect("a line").contains("READY")).expect("the child is ready").expect("a line");
+    let send = |signal: &str| {
+        std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+    };
+    // It says that it is ready just before the run.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    send("-STOP");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    send("-CONT");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while child.try_wait().expect("wait").is_none() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let ended = child.try_wait().expect("wait").is_some();
+    let _ = child.kill();
+    child.wait().expect("wait");
+    assert!(ended, "the run goes on");
+    let said = lines.find_map(|l| l.ok().filter(|l| l.contains("SAID"))).expect("an error");
+    assert!(said.contains("SAID Some(EINTR)") && said.contains("a signal ended it"), "{said}");
+}
+
 #[test]
 fn sections_without_a_meaning() {
     if !support::root("sections_without_a_meaning") {

@@ -109,7 +109,7 @@ fn settled(spec: &MapSpec) -> Result<MapSpec> {
     match spec.map_type {
         MapType::PerfEventArray if spec.max_entries == 0 => spec.max_entries = cpu::possible()? as u32,
         MapType::Ringbuf | MapType::UserRingbuf if spec.max_entries > 0 => {
-            let page = sys::page_size();
+            let page = sys::page_size() as u32;
             spec.max_entries =
                 spec.max_entries.checked_next_multiple_of(page).and_then(u32::checked_next_power_of_two).ok_or_else(
                     || Error::Invalid {

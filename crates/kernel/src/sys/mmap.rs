@@ -5,6 +5,7 @@
 //! they make slices of shared memory, and only of such records.
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
+use super::page_size;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -98,13 +99,6 @@ impl Drop for Mapping {
         // SAFETY: this very mapping, owned and never handed out beyond `self`'s life.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
-}
-
-/// Bytes of a page.
-pub(crate) fn page_size() -> usize {
-    // SAFETY: takes no addresses.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).unwrap_or(4096)
 }
 
 /// The memory of a BPF ring buffer: the consumer's page, which may be written; the producer's page and the data, mapped

@@ -13,32 +13,37 @@ use std::os::fd::{FromRawFd, OwnedFd};
 /// The type must be `#[repr(C)]`, have no padding bytes, and be valid for any bytes the kernel writes back.
 pub(crate) unsafe trait Attr {}
 
-/// Issues bpf(2). Pointers inside `attr` must have been made from buffers that outlive the call, with room for what the
-/// command writes; the wrappers in this crate see to that.
+/// Issues bpf(2), again where a signal interrupted it. Pointers inside `attr` must have been made from buffers that outlive
+/// the call, with room for what the command writes; the wrappers in this crate see to that.
 ///
 /// # Safety
 /// Every address inside `attr` is valid, for the length and the access that `command` gives it, during the call.
 pub(crate) unsafe fn bpf<A: Attr>(command: Command, attr: &mut A) -> std::io::Result<i64> {
     loop {
-        // SAFETY: `attr` is a live, initialised, exclusively borrowed value of the size passed; what it points to is
-        // the caller's promise.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                command.as_u32() as libc::c_long,
-                std::ptr::from_mut(attr),
-                size_of::<A>() as libc::c_long,
-            )
-        };
-        if result >= 0 {
-            return Ok(result);
-        }
-        let error = std::io::Error::last_os_error();
-        // A load may be interrupted by a signal and asks to be tried again.
-        if !matches!(error.raw_os_error(), Some(libc::EINTR)) {
-            return Err(error);
+        // SAFETY: the caller's promise.
+        match unsafe { bpf_once(command, attr) } {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            result => return result,
         }
     }
+}
+
+/// [`bpf`] for the command that may take as long as the caller says, `BPF_PROG_TEST_RUN`: a signal ends it with `EINTR`.
+///
+/// # Safety
+/// As [`bpf`].
+pub(crate) unsafe fn bpf_once<A: Attr>(command: Command, attr: &mut A) -> std::io::Result<i64> {
+    // SAFETY: `attr` is a live, initialised, exclusively borrowed value of the size passed; what it points to is the
+    // caller's promise.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command.as_u32() as libc::c_long,
+            std::ptr::from_mut(attr),
+            size_of::<A>() as libc::c_long,
+        )
+    };
+    if result >= 0 { Ok(result) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// [`bpf`] for the commands that return a file descriptor.
@@ -143,10 +148,10 @@ pub(crate) fn kernel_release() -> String {
 }
 
 /// Bytes of a page of memory.
-pub(crate) fn page_size() -> u32 {
+pub(crate) fn page_size() -> usize {
     // SAFETY: the call takes and returns plain numbers.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u32::try_from(size).unwrap_or(4096)
+    usize::try_from(size).unwrap_or(4096)
 }
 
 /// Copies what a file holds by mapping it, for files whose contents cannot change: reading from sysfs gives a page a call,

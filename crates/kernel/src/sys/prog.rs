@@ -1,7 +1,7 @@
 //! The program commands of bpf(2), safe to call: every address in the attribute is made here from a slice.
 #![expect(unsafe_code, reason = "system calls")]
 
-use super::{Attr, bpf, bpf_fd};
+use super::{Attr, bpf, bpf_fd, bpf_once};
 use skep_abi::Command;
 use std::ffi::CStr;
 use std::io;
@@ -168,7 +168,8 @@ pub(crate) struct TestResult {
     pub(crate) duration_ns: u32,
 }
 
-/// `BPF_PROG_TEST_RUN`. The error comes with the lengths (for `ENOSPC`).
+/// `BPF_PROG_TEST_RUN`. The error comes with the lengths (for `ENOSPC`); a signal ends a run of many repetitions
+/// with `EINTR`.
 pub(crate) fn test_run(fd: BorrowedFd<'_>, run: &mut TestRun<'_>) -> (TestResult, io::Result<()>) {
     let address = |bytes: &[u8]| if bytes.is_empty() { 0 } else { bytes.as_ptr() as u64 };
     let mut attr = TestRunAttr {
@@ -188,7 +189,7 @@ pub(crate) fn test_run(fd: BorrowedFd<'_>, run: &mut TestRun<'_>) -> (TestResult
         ..TestRunAttr::default()
     };
     // SAFETY: all four buffers are live, the outgoing ones exclusive, and their lengths stand beside their addresses.
-    let result = unsafe { bpf(Command::ProgTestRun, &mut attr) }.map(drop);
+    let result = unsafe { bpf_once(Command::ProgTestRun, &mut attr) }.map(drop);
     let told = TestResult {
         retval: attr.retval,
         data_len: attr.data_size_out,
