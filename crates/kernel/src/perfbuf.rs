@@ -6,6 +6,9 @@
 //! Loss: a record that finds its ring full is counted by the kernel, by CPU; the count comes with the next record that
 //! fits, and from 6.0 on also without one.
 //!
+//! A CPU that goes offline takes its ring with it: what was in it still comes, and when the CPU is back it gets a new one
+//! ([`PerfBuffer::follow_cpus`]). What a program writes there in between is refused, of which only the program is told.
+//!
 //! The kernel pads a record so that it ends 4 bytes after a multiple of 8: up to 7 bytes more than the program wrote.
 //!
 //! Source: `include/uapi/linux/perf_event.h`, perf_event_open(2).
@@ -16,7 +19,6 @@ use crate::sys::perf::{self, EventAttr};
 use crate::{Map, cpu};
 use skep_abi::MapType;
 use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -71,6 +73,19 @@ struct Ring {
     lost_told: u64,
     lost_counted: u64,
     lost_given: u64,
+    clock: Clock,
+}
+
+/// For how long an event has been on, as last heard. Its time stands still from when its CPU goes offline, also after that
+/// is back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Clock(Option<u64>);
+
+impl Clock {
+    /// Hears the time, and tells whether it goes on.
+    fn goes_on(&mut self, enabled_ns: u64) -> bool {
+        self.0.replace(enabled_ns).is_none_or(|before| enabled_ns > before)
+    }
 }
 
 /// A reader of a perf buffer, and the owner of its rings.
@@ -79,6 +94,8 @@ pub struct PerfBuffer {
     map: Map,
     options: PerfBufferOptions,
     rings: Vec<Ring>,
+    /// Rings of CPUs that went offline; they end with the next drain.
+    retired: Vec<Ring>,
     /// Reused from drain to drain: (time, CPU, where in `bytes`).
     batch: Vec<(u64, u32, Range<usize>)>,
     bytes: Vec<u8>,
@@ -99,6 +116,7 @@ impl PerfBuffer {
             map: map.try_clone()?,
             options: PerfBufferOptions { pages, ..options },
             rings: Vec::new(),
+            retired: Vec::new(),
             batch: Vec::new(),
             bytes: Vec::new(),
         };
@@ -111,9 +129,20 @@ impl PerfBuffer {
         self.map.name()
     }
 
-    /// Makes rings for CPUs that have come online since, and gives their number. What they wrote in between is lost, and
-    /// their programs were told so (`ENOENT`).
+    /// Gives up the rings of CPUs that went offline since the last call, however shortly, and makes rings for CPUs that came
+    /// online. Gives the number of new ones, the last of [`PerfBuffer::fds`]. What programs wrote to a CPU without a ring is
+    /// lost, and they were told so (`ENOENT`, `EOPNOTSUPP`).
     pub fn follow_cpus(&mut self) -> Result<usize> {
+        for mut ring in std::mem::take(&mut self.rings) {
+            let counts = perf::counts(&ring.event);
+            if counts.is_ok_and(|counts| !ring.clock.goes_on(counts.enabled_ns)) {
+                // If the slot can't be emptied, programs are refused all the same (EOPNOTSUPP), and a new ring takes it over.
+                drop(self.map.delete(&ring.cpu.to_ne_bytes()));
+                self.retired.push(ring);
+            } else {
+                self.rings.push(ring);
+            }
+        }
         let mut added = 0;
         for cpu in cpu::online()? {
             if cpu >= self.map.max_entries() || self.rings.iter().any(|r| r.cpu == cpu) {
@@ -153,7 +182,8 @@ impl PerfBuffer {
         };
         let memory = PerfMemory::new(event.as_fd(), self.options.pages)?;
         perf::enable(event.as_fd())?;
-        Ok(Ring { cpu, event: File::from(event), memory, lost_told: 0, lost_counted: 0, lost_given: 0 })
+        let clock = Clock::default();
+        Ok(Ring { cpu, event: File::from(event), memory, lost_told: 0, lost_counted: 0, lost_given: 0, clock })
     }
 
     /// Descriptors that become readable when there are records, one a CPU.
@@ -164,13 +194,9 @@ impl PerfBuffer {
     /// Asks the kernel for losses that no record has told of yet; they come with the next drain. Needs 6.0, does nothing
     /// before.
     pub fn count_losses(&mut self) {
-        for ring in &mut self.rings {
-            // The value, and the losses where the event was opened with PERF_FORMAT_LOST.
-            let mut words = [0u8; 16];
-            if let Ok(16) = (&ring.event).read(&mut words)
-                && let Some(lost) = words.get(8..).and_then(|b| b.try_into().ok())
-            {
-                ring.lost_counted = u64::from_ne_bytes(lost);
+        for ring in self.rings.iter_mut().chain(&mut self.retired) {
+            if let Ok(perf::Counts { lost: Some(lost), .. }) = perf::counts(&ring.event) {
+                ring.lost_counted = lost;
             }
         }
     }
@@ -179,7 +205,7 @@ impl PerfBuffer {
     pub fn drain(&mut self, mut sink: impl FnMut(PerfItem<'_>)) -> usize {
         self.batch.clear();
         self.bytes.clear();
-        for ring in &mut self.rings {
+        for ring in self.rings.iter_mut().chain(&mut self.retired) {
             ring.gather(&mut self.batch, &mut self.bytes);
         }
         self.batch.sort_by_key(|(time, ..)| *time);
@@ -187,13 +213,14 @@ impl PerfBuffer {
             let data = self.bytes.get(range.clone()).unwrap_or(&[]);
             sink(PerfItem::Record { cpu: *cpu, time_ns: *time_ns, data });
         }
-        for ring in &mut self.rings {
+        for ring in self.rings.iter_mut().chain(&mut self.retired) {
             let lost = ring.lost_told.max(ring.lost_counted);
             if lost > ring.lost_given {
                 sink(PerfItem::Lost { cpu: ring.cpu, count: lost - ring.lost_given });
                 ring.lost_given = lost;
             }
         }
+        self.retired.clear();
         self.batch.len()
     }
 }
@@ -233,5 +260,21 @@ impl Drop for PerfBuffer {
         for ring in &self.rings {
             drop(self.map.delete(&ring.cpu.to_ne_bytes()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_stand_still() {
+        let mut clock = Clock::default();
+        assert!(clock.goes_on(5), "the first time tells nothing");
+        assert!(clock.goes_on(6));
+        assert!(!clock.goes_on(6));
+        let mut clock = Clock::default();
+        assert!(clock.goes_on(0));
+        assert!(!clock.goes_on(0), "offline before it had run");
     }
 }

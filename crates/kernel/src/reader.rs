@@ -25,7 +25,7 @@ use skep_abi::MapType;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How often CPUs that came online and losses that no record tells of are looked for.
+/// How often CPUs that went and came and losses that no record tells of are looked for.
 const TIDY: Duration = Duration::from_secs(1);
 /// How often `trace_pipe` is read, as it does not say in time that there is something.
 const PIPE: Duration = Duration::from_millis(50);
@@ -201,10 +201,10 @@ impl Reader {
         self.tidied = Instant::now();
         for (_, source) in &mut self.sources {
             if let Source::Perf(perf) = source {
+                let new = perf.follow_cpus()?;
                 perf.count_losses();
-                let before = perf.fds().count();
-                perf.follow_cpus()?;
-                for fd in perf.fds().skip(before) {
+                let old = perf.fds().count().saturating_sub(new);
+                for fd in perf.fds().skip(old) {
                     epoll::add(&self.epoll, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
                         .map_err(|e| Error::kernel("wait for", "a buffer", Errno(e.raw_os_error())))?;
                 }

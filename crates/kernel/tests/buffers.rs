@@ -359,6 +359,83 @@ fn perf_buffer_losses() {
     assert_eq!(map.next_key(None).ok().flatten().map(|k| map.lookup(&k).ok().flatten()), Some(None), "slots are empty");
 }
 
+/// A CPU goes offline and comes back, once while the reader looks and once behind its back. Only in guests, which say so:
+/// this machine's CPUs are not ours to take.
+#[test]
+fn a_cpu_that_goes_and_comes_back() {
+    if !root("a_cpu_that_goes_and_comes_back") || !required("hotplug") {
+        return eprintln!("a_cpu_that_goes_and_comes_back: only where SKEP_REQUIRE has hotplug");
+    }
+    const CPU: usize = 1;
+    let switch = |state: &str| std::fs::write("/sys/devices/system/cpu/cpu1/online", state).expect("switch CPU 1");
+    let (map, state) = (perf_array(), counters(1));
+    let program = perf_writer(&map, &state);
+    let mut reader = Reader::new().expect("reader");
+    reader.add_perf(0, &map, PerfBufferOptions::default()).expect("perf buffer");
+    let write = || {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut cpus = rustix::thread::CpuSet::new();
+                cpus.set(CPU);
+                rustix::thread::sched_setaffinity(None, &cpus).expect("CPU 1");
+                run_times(&program, 3);
+            });
+        });
+    };
+    let mut numbers = Vec::new();
+    // Until there are three, or as long as the reader takes to see that a ring stands still.
+    let mut read = |reader: &mut Reader, enough: usize| {
+        let end = Instant::now() + Duration::from_millis(2500);
+        while Instant::now() < end && numbers.len() < enough {
+            let mut sink = |report: Report<'_>| match report {
+                Report::Record { cpu, data, .. } => {
+                    assert_eq!(cpu, Some(CPU as u32));
+                    numbers.push(number_of(data));
+                }
+                _ => panic!("{report:?}"),
+            };
+            reader.poll(Duration::from_millis(100), &mut sink).expect("poll");
+        }
+        std::mem::take(&mut numbers)
+    };
+    write();
+    assert_eq!(read(&mut reader, 3), [0, 1, 2]);
+    // What is in the ring when its CPU goes still comes.
+    write();
+    switch("0");
+    assert_eq!(read(&mut reader, usize::MAX), [3, 4, 5]);
+    switch("1");
+    assert_eq!(read(&mut reader, usize::MAX), []);
+    write();
+    assert_eq!(read(&mut reader, 3), [6, 7, 8]);
+    switch("0");
+    switch("1");
+    assert_eq!(read(&mut reader, usize::MAX), []);
+    write();
+    assert_eq!(read(&mut reader, 3), [9, 10, 11]);
+}
+
+/// Time goes on for the rings of CPUs that stay.
+#[test]
+fn cpus_that_stay_keep_their_rings() {
+    if !root("cpus_that_stay_keep_their_rings") {
+        return;
+    }
+    let (map, state) = (perf_array(), counters(1));
+    let program = perf_writer(&map, &state);
+    let mut buffer = PerfBuffer::new(&map, PerfBufferOptions::default()).expect("perf buffer");
+    for round in 0..20 {
+        run_times(&program, 1);
+        assert_eq!(buffer.follow_cpus().expect("CPUs"), 0);
+        let mut seen = Vec::new();
+        buffer.drain(|item| match item {
+            PerfItem::Record { data, .. } => seen.push(number_of(data)),
+            PerfItem::Lost { .. } => panic!("{item:?}"),
+        });
+        assert_eq!(seen, [round]);
+    }
+}
+
 /// A line with a number that nobody else prints.
 #[test]
 fn printed_lines() {

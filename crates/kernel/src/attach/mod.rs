@@ -17,6 +17,7 @@
 //!
 //! Limits: struct_ops, light-weight tunnels, LIRC and USDT are refused with what they need. A `pid` narrows uprobes,
 //! perf_event programs and task iterators; the kernel has no such filter for the other hooks, which see every process.
+//! Sampling does not follow CPUs that come online.
 
 pub(crate) mod classic_tc;
 mod error;
@@ -47,7 +48,8 @@ pub struct AttachOptions {
     /// Process for uprobes (all its threads), perf_event programs (all its threads, and those that come) and task
     /// iterators. All processes if `None`.
     pub pid: Option<u32>,
-    /// What a perf_event program samples.
+    /// What a perf_event program samples. Without a `pid` on each CPU that is online now: one that comes online later, also
+    /// one that was away in between, is not sampled.
     pub sampling: Sampling,
     /// How an XDP program is attached.
     pub xdp: XdpMode,

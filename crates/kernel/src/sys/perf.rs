@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -45,7 +46,8 @@ const USE_CLOCK: u64 = 1 << 25;
 /// `PERF_SAMPLE_TIME`, `PERF_SAMPLE_RAW`.
 const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_RAW: u64 = 1 << 10;
-/// `PERF_FORMAT_LOST`
+/// `PERF_FORMAT_TOTAL_TIME_ENABLED`, `PERF_FORMAT_LOST`
+const FORMAT_ENABLED: u64 = 1 << 0;
 const FORMAT_LOST: u64 = 1 << 4;
 
 /// When a sample is taken.
@@ -90,12 +92,13 @@ impl<'a> EventAttr<'a> {
     }
 
     /// Where `bpf_perf_event_output` writes to, with times of CLOCK_MONOTONIC. Wakes up its reader after so many bytes,
-    /// or with 0 at each record. `count_lost` makes reading the event tell its losses (`PERF_FORMAT_LOST`, 6.0).
+    /// or with 0 at each record. Reading the event tells for how long it has been on ([`counts`]), and with `count_lost` its
+    /// losses (`PERF_FORMAT_LOST`, 6.0).
     pub(crate) fn bpf_output(watermark: u32, count_lost: bool) -> EventAttr<'static> {
         let mut raw = Raw {
             sample: 1,
             sample_type: SAMPLE_TIME | SAMPLE_RAW,
-            read_format: if count_lost { FORMAT_LOST } else { 0 },
+            read_format: FORMAT_ENABLED | if count_lost { FORMAT_LOST } else { 0 },
             bits: USE_CLOCK,
             clock_id: libc::CLOCK_MONOTONIC,
             wakeup: 1,
@@ -122,6 +125,27 @@ pub(crate) fn open(attr: &EventAttr<'_>, pid: i32, cpu: i32) -> io::Result<Owned
     }
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// What reading an event of [`EventAttr::bpf_output`] tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Counts {
+    /// Nanoseconds that it has been on; stands still once its CPU went offline.
+    pub(crate) enabled_ns: u64,
+    /// Records that found no room; `None` before 6.0.
+    pub(crate) lost: Option<u64>,
+}
+
+/// Reads an event of [`EventAttr::bpf_output`]: the value, the time, the losses.
+pub(crate) fn counts(mut event: &File) -> io::Result<Counts> {
+    let mut words = [0u8; 24];
+    let len = event.read(&mut words)?;
+    let word = |n: usize| {
+        let bytes = words.get(..len).and_then(|read| read.get(8 * n..8 * n + 8));
+        bytes.and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes)
+    };
+    let enabled_ns = word(1).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    Ok(Counts { enabled_ns, lost: word(2) })
 }
 
 /// `PERF_EVENT_IOC_ENABLE`.
