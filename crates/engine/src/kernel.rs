@@ -7,6 +7,7 @@ use skep_kernel::reader::{Reader, Report};
 use skep_kernel::trace_pipe::TracePipe;
 use skep_kernel::{Link, LogLevel, Map, iter};
 use skep_object::{MapIdx, ObjectSpec, ProgramIdx, ProgramSpec, Target};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Loads into the running kernel.
@@ -28,13 +29,15 @@ impl Engine for KernelEngine {
         let loaded = load::load(&spec, &load_options)?;
         let mut warnings = loaded.warnings().to_vec();
         let reader = reader(&spec, &loaded, &mut warnings)?;
-        Ok(Box::new(KernelSession { links: Vec::new(), reader, loaded, spec, warnings }))
+        Ok(Box::new(KernelSession { links: Vec::new(), iterators: Vec::new(), reader, loaded, spec, warnings }))
     }
 }
 
 /// What stands loaded in the kernel. Fields drop in order: attachments end before programs and maps go.
 struct KernelSession {
     links: Vec<Link>,
+    /// Where in `links` those of iterator programs are.
+    iterators: Vec<(ProgramIdx, usize)>,
     reader: Reader,
     loaded: Loaded,
     spec: ObjectSpec,
@@ -109,14 +112,22 @@ impl Session for KernelSession {
         // A perf_event program has a link on each CPU; one of them tells where.
         let place = links.first().map(|link| link.place().to_owned()).unwrap_or_default();
         let note = links.iter().find_map(|link| link.note().map(str::to_owned));
-        let output = match (&spec.hook.target, links.first()) {
-            (Target::Iter(_), Some(link)) => {
-                Some(iter::read(link).map_err(|cause| Error::map("run", place.as_str(), cause))?)
-            }
-            _ => None,
-        };
+        let iterates = matches!(spec.hook.target, Target::Iter(_));
+        if iterates {
+            self.iterators.push((program, self.links.len()));
+        }
         self.links.extend(links);
-        Ok(Attached { place, note, output })
+        Ok(Attached { program, place, note, iterates })
+    }
+
+    fn iterate(
+        &mut self,
+        program: ProgramIdx,
+        sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let at = self.iterators.iter().find(|(iterator, _)| *iterator == program).map(|(_, at)| *at);
+        let link = at.and_then(|at| self.links.get(at)).ok_or(Error::NoProgram(program.0))?;
+        iter::run(link, sink).map_err(|cause| Error::map("run", link.place(), cause))
     }
 
     fn settled(&mut self) {
@@ -124,6 +135,7 @@ impl Session for KernelSession {
     }
 
     fn detach(&mut self) {
+        self.iterators.clear();
         self.links.clear();
     }
 

@@ -31,6 +31,7 @@ pub use skep_kernel::load::LoadError;
 pub use skep_kernel::log::{Advice, Refusal, SourceLine};
 
 use skep_object::{MapIdx, ObjectSpec, ProgramIdx};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -154,12 +155,14 @@ pub struct Sampling {
 /// A program that has been attached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attached {
+    /// The program.
+    pub program: ProgramIdx,
     /// Where, for people: `tracepoint sched/sched_switch`, `XDP veth0 (native)`.
     pub place: String,
     /// What a person should know about how, such as why XDP is generic.
     pub note: Option<String>,
-    /// What an iterator printed: it ran to its end while it was attached.
-    pub output: Option<Vec<u8>>,
+    /// Whether it is an iterator, which runs when [`Session::iterate`] asks for it.
+    pub iterates: bool,
 }
 
 /// Something that a program reported.
@@ -239,6 +242,14 @@ pub trait Session {
     /// Everything is attached: what is to outlive the session, such as maps pinned by name, stays from now on. Without this
     /// nothing of a session outlives it.
     fn settled(&mut self);
+
+    /// Runs an iterator program that is attached, and hands over what it prints while it does. Chunks may be empty, so that
+    /// whoever wants to stop can do so. Gives whether it ran to its end.
+    fn iterate(
+        &mut self,
+        program: ProgramIdx,
+        sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error>;
 
     /// Detaches every program; what they wrote stays to be read.
     fn detach(&mut self);

@@ -70,12 +70,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
             places.join(", ")
         ));
     }
-    let outputs = attached.iter().filter_map(|attached| attached.output.as_deref()).collect::<Vec<_>>();
-    for output in &outputs {
-        stream.iterator(output);
+    for iterator in attached.iter().filter(|attached| attached.iterates) {
+        // Whether it came to its end or was stopped is seen below: by a signal, or a reader that has gone away.
+        let _ended = session
+            .iterate(iterator.program, &mut |chunk| stream.iterator(chunk, &stop))
+            .map_err(|error| diagnose::failure(&error, args.log))?;
+        stream.iterator_ended();
     }
     // An iterator has said all it will say; with nothing else attached there is nothing to wait for.
-    let only_iterators = !attached.is_empty() && outputs.len() == attached.len();
+    let only_iterators = attached.iter().all(|attached| attached.iterates);
     if let Some(held) = &held {
         held.go()?;
     }

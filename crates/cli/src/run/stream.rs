@@ -13,6 +13,7 @@ use skep_btf::{Btf, Kind, TypeId};
 use skep_engine::{Error, Event, Session};
 use skep_object::{MapIdx, MapOrigin, MapSpec, ObjectSpec};
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How often signals and the command are looked at while nothing comes in.
@@ -39,6 +40,8 @@ pub(crate) struct Stream {
     streamed: bool,
     lost: HashMap<MapIdx, u64>,
     prints_lost: u64,
+    /// The start of an iterator's line whose end has not come yet.
+    unfinished: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,29 +99,38 @@ impl Stream {
             streamed: false,
             lost: HashMap::new(),
             prints_lost: 0,
+            unfinished: Vec::new(),
         })
     }
 
-    /// What an iterator program printed, as it is.
-    pub(crate) fn iterator(&mut self, output: &[u8]) {
-        let text = String::from_utf8_lossy(output);
-        match self.format {
-            // The program's own text: its line breaks and tabs stay, other control characters are shown.
-            Format::Text => {
-                for line in text.lines() {
+    /// What an iterator program printed, line by line; a line that is not whole yet waits for its end. Says whether to go on.
+    pub(crate) fn iterator(&mut self, chunk: &[u8], stop: &Stop) -> ControlFlow<()> {
+        self.unfinished.extend_from_slice(chunk);
+        let whole = self.unfinished.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = self.unfinished.drain(..whole).collect();
+        self.iterator_lines(&lines);
+        if stop.asked() || self.out.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// A last line without an end.
+    pub(crate) fn iterator_ended(&mut self) {
+        let rest = std::mem::take(&mut self.unfinished);
+        self.iterator_lines(&rest);
+    }
+
+    fn iterator_lines(&mut self, lines: &[u8]) {
+        for line in String::from_utf8_lossy(lines).lines() {
+            match self.format {
+                // The program's own text: its line breaks and tabs stay, other control characters are shown.
+                Format::Text => {
                     let line: Vec<String> = line.split('\t').map(|part| printable(part.to_owned())).collect();
-                    self.out.text(&line.join("\t"));
-                    self.out.text("\n");
+                    self.out.text(&format!("{}\n", line.join("\t")));
                 }
+                Format::Json => self.out.json(&json!({"type": "iter", "text": line})),
             }
-            Format::Json => {
-                for line in text.lines() {
-                    self.out.json(&json!({"type": "iter", "text": line}));
-                }
-            }
+            self.streamed = true;
         }
         self.out.flush();
-        self.streamed = true;
     }
 
     /// Prints until the time is up, somebody asks for the end, the command ends, or nobody reads any more.
