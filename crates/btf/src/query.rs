@@ -290,7 +290,12 @@ impl Btf {
         if member.bit_size != 0 {
             return Ok(Some((member.bit_offset, u32::from(member.bit_size))));
         }
-        match self.get(self.resolve(member.ty)?)? {
+        let at = self.resolve(member.ty)?;
+        // Asked before `get`, which makes a list of all the members of a struct.
+        if self.kind(at)? != Kind::Int {
+            return Ok(None);
+        }
+        match self.get(at)? {
             Type::Int(int) if u32::from(int.bits) != int.size.saturating_mul(8) => {
                 Ok(Some((member.bit_offset.saturating_add(u32::from(int.offset)), u32::from(int.bits))))
             }

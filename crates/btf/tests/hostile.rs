@@ -212,6 +212,62 @@ fn what_multiplies_is_bounded() {
     assert!(matches!(error, Error::BadType { .. }), "{error}");
 }
 
+/// Each struct holds the one before it twice and none has a byte: nothing that counts bytes or leaves ends the walk.
+#[test]
+fn what_multiplies_without_bytes_is_bounded() {
+    let start = std::time::Instant::now();
+    for (anonymous, size) in [(false, 0), (true, 0), (false, 4), (true, 4)] {
+        let mut b = Builder::new();
+        let mut inner = b.structure(if anonymous { "" } else { "s0" }, size, &[]).unwrap();
+        for level in 1..=30 {
+            let name = if anonymous { String::new() } else { format!("s{level}") };
+            let [x, y] = if anonymous { ["", ""] } else { ["x", "y"] };
+            inner = b.structure(&name, size, &[(x, inner, 0), (y, inner, 0)]).unwrap();
+        }
+        let index = b.int("int", 4, false).unwrap();
+        let list = b.array(inner, index, 4096).unwrap();
+        let named = b.structure("named", size, &[("a", inner, 0)]).unwrap();
+        let btf = Btf::parse(b.build().unwrap()).unwrap();
+        assert!(btf.size_of(named).is_ok() && btf.align_of(named).is_ok());
+        for id in [inner, named, list] {
+            let bytes = vec![0; btf.size_of(id).unwrap() as usize];
+            let value = value::decode(&btf, id, &bytes).unwrap();
+            assert!(value.to_string().len() < 1 << 20, "{}", value.to_string().len());
+            assert!(value.to_json().len() < 1 << 20);
+        }
+        let _ = btf.member_path(named, "b");
+        // Without names the text itself multiplies, up to its limit.
+        let header =
+            c_header::text(&btf, &c_header::Options { roots: Some(vec![named]), ..c_header::Options::plain() });
+        assert_eq!(header.is_err(), anonymous && size == 0, "{anonymous} {size}");
+    }
+    // Seconds on a slow machine; without bounds, hours.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn parts_are_in_proportion_to_bytes() {
+    let mut b = Builder::new();
+    let mut inner = b.int("int", 4, true).unwrap();
+    for level in 0..20 {
+        inner = b.union(&format!("u{level}"), 4, &[("x", inner), ("y", inner)]).unwrap();
+    }
+    let btf = Btf::parse(b.build().unwrap()).unwrap();
+    let text = value::decode(&btf, inner, &[0; 4]).unwrap().to_string();
+    assert!(text.matches(": ").count() < 200 && text.contains("..."), "{text}");
+    // Members in plenty, each with a type that has members in plenty, none with bytes.
+    let mut b = Builder::new();
+    let unit = b.structure("unit", 0, &[]).unwrap();
+    let wide: Vec<_> = (0..60_000).map(|_| ("m", unit, 0)).collect();
+    let wide = b.structure("wide", 0, &wide).unwrap();
+    let wider: Vec<_> = (0..60_000).map(|_| ("", wide, 0)).collect();
+    let wider = b.structure("wider", 1 << 16, &wider).unwrap();
+    let btf = Btf::parse(b.build().unwrap()).unwrap();
+    let start = std::time::Instant::now();
+    assert_eq!(value::decode(&btf, wider, &[0; 1 << 16]).unwrap().to_string(), "{}");
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
 /// Nesting as deep as it is let through must not exhaust a small stack.
 #[test]
 fn depth_is_bounded_before_the_stack_is() {

@@ -25,21 +25,30 @@
 //!
 //! [`encode`] goes the other way for what a person types: `--param NAME=VALUE`.
 //!
-//! Limits: an array shows [`ELEMENT_LIMIT`] elements and says how many it left out; a value has [`PART_LIMIT`] parts in
-//! all (16 bytes of a string count as one), and what comes after is [`Data::Omitted`].
+//! Limits: an array shows [`ELEMENT_LIMIT`] elements and says how many it left out. A value has as many parts as its bytes
+//! allow ([`BASE_PARTS`] and [`PARTS_PER_BYTE`] for each, at most [`PART_LIMIT`]; 16 bytes of a string count as one, 64
+//! enumerators to be searched as another), so that the work is in proportion to the bytes whatever the type says: unions
+//! within unions would multiply. The first member behind that is [`Data::Omitted`], and what follows it is left out. Of
+//! what has no bytes only the outside shows: `{}`, `[... 3 more]`.
 
 mod print;
 mod text;
 
 pub use text::encode;
 
-use crate::{Array, Btf, DEPTH_LIMIT, Endian, Error, Int, Member, Type, TypeId};
+use crate::{Array, Btf, DEPTH_LIMIT, Endian, Error, Int, Kind, Member, Type, TypeId};
 
 /// Elements of one array that are decoded.
 pub const ELEMENT_LIMIT: u64 = 4096;
 
-/// Parts (members, elements) of one value that are decoded.
+/// Parts (members, elements, structs) of one value that are decoded.
 pub const PART_LIMIT: u32 = 65_536;
+
+/// Parts that a value of any size may have.
+pub const BASE_PARTS: u32 = 64;
+
+/// Parts that each byte adds to what a value may have. A byte of bit fields has 8, a union reads its bytes more than once.
+pub const PARTS_PER_BYTE: u32 = 16;
 
 /// A decoded value, with what the BTF calls it.
 #[derive(Clone, PartialEq, Debug)]
@@ -122,7 +131,9 @@ pub fn decode<'a>(btf: &'a Btf, id: TypeId, data: &[u8]) -> Result<Value<'a>, Er
     if (data.len() as u64) < need {
         return Err(Error::ShortValue { id, need, have: data.len() as u64 });
     }
-    Decoder { btf, parts: PART_LIMIT }.value(id, data, DEPTH_LIMIT)
+    let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let parts = bytes.saturating_mul(PARTS_PER_BYTE).saturating_add(BASE_PARTS).min(PART_LIMIT);
+    Decoder { btf, parts }.value(id, data, DEPTH_LIMIT)
 }
 
 struct Decoder<'a> {
@@ -146,12 +157,17 @@ impl<'a> Decoder<'a> {
         let short = Error::ShortValue { id, need: size, have: data.len() as u64 };
         let own = usize::try_from(size).ok().and_then(|size| data.get(..size)).ok_or(short)?;
         let endian = self.btf.endian();
+        if data.is_empty() && matches!(self.btf.kind(at)?, Kind::Struct | Kind::Union) {
+            // Without bytes the parts would be in proportion to nothing.
+            return Ok(Value { ty: id, typedef, data: Data::Struct(Vec::new()) });
+        }
         let decoded = match self.btf.get(at)? {
             Type::Int(int) => match unsigned(own, endian) {
                 Some(bits) => integer(&int, bits, own.len() as u32 * 8),
                 None => self.bytes(Data::Bytes, own),
             },
             Type::Enum(e) => {
+                self.spend(e.variants.len() / 64);
                 let bits = unsigned(own, endian).unwrap_or_default();
                 let value = enum_value(e.signed, bits, own.len() as u32 * 8);
                 Data::Enum(e.variants.iter().find(|v| v.value == value).map(|v| v.name), value)
@@ -164,18 +180,21 @@ impl<'a> Decoder<'a> {
             },
             Type::Array(array) => self.array(&array, own, depth)?,
             Type::Struct(composite) => {
-                let mut fields = Vec::with_capacity(composite.members.len());
+                let mut fields = Vec::new();
                 self.members(&composite.members, composite.size, data, true, depth, &mut fields)?;
                 Data::Struct(fields)
             }
             Type::Union(composite) => {
-                let mut fields = Vec::with_capacity(composite.members.len());
+                let mut fields = Vec::new();
                 self.members(&composite.members, composite.size, own, false, depth, &mut fields)?;
                 Data::Union(fields)
             }
             Type::Datasec(section) => {
-                let mut fields = Vec::with_capacity(section.vars.len());
+                let mut fields = Vec::new();
                 for var in &section.vars {
+                    if self.is_full(&fields) {
+                        break;
+                    }
                     let name = self.btf.name(var.ty)?;
                     let bytes = own.get(var.offset as usize..).unwrap_or_default();
                     fields.push(Field { name, value: self.value(var.ty, bytes, depth)? });
@@ -189,34 +208,46 @@ impl<'a> Decoder<'a> {
 
     /// A copy of bytes, which counts as parts: the members of a union may all copy the same ones.
     fn bytes(&mut self, data: impl FnOnce(Vec<u8>) -> Data<'a>, bytes: &[u8]) -> Data<'a> {
-        self.parts = self.parts.saturating_sub(u32::try_from(bytes.len() / 16).unwrap_or(u32::MAX));
+        self.spend(bytes.len() / 16);
         data(bytes.to_vec())
+    }
+
+    fn spend(&mut self, parts: usize) {
+        self.parts = self.parts.saturating_sub(u32::try_from(parts).unwrap_or(u32::MAX));
+    }
+
+    /// Whether the members so far are all that will be shown: one that was omitted stands for the rest.
+    fn is_full(&self, fields: &[Field<'a>]) -> bool {
+        self.parts == 0 && fields.last().is_some_and(|field| field.value.data == Data::Omitted)
     }
 
     /// The outermost typedef of a type.
     fn typedef(&self, id: TypeId) -> Result<Option<&'a str>, Error> {
-        let id = match self.btf.get(id)? {
-            Type::Var { target, .. } => target,
-            _ => id,
-        };
-        match self.btf.get(self.btf.skip_qualifiers(id)?)? {
-            Type::Typedef { name, .. } => Ok(Some(name)),
-            _ => Ok(None),
-        }
+        let at = self.btf.skip_qualifiers(self.variable(id)?)?;
+        Ok(if self.btf.kind(at)? == Kind::Typedef { Some(self.btf.name(at)?) } else { None })
     }
 
     /// The type beneath modifiers, and beneath a variable.
     fn beneath(&self, id: TypeId) -> Result<TypeId, Error> {
-        let at = self.btf.resolve(id)?;
-        match self.btf.get(at)? {
-            Type::Var { target, .. } => self.btf.resolve(target),
-            _ => Ok(at),
+        self.btf.resolve(self.variable(self.btf.resolve(id)?)?)
+    }
+
+    /// The type of a variable, any other type itself. `get` is asked last: of a struct it makes a list of all the members.
+    fn variable(&self, id: TypeId) -> Result<TypeId, Error> {
+        if self.btf.kind(id)? != Kind::Var {
+            return Ok(id);
+        }
+        match self.btf.get(id)? {
+            Type::Var { target, .. } => Ok(target),
+            _ => Ok(id),
         }
     }
 
     fn array(&mut self, array: &Array, own: &[u8], depth: u32) -> Result<Data<'a>, Error> {
         let size = self.btf.size_of(array.element)?;
-        if let Type::Int(int) = self.btf.get(self.btf.resolve(array.element)?)?
+        let element = self.btf.resolve(array.element)?;
+        if self.btf.kind(element)? == Kind::Int
+            && let Type::Int(int) = self.btf.get(element)?
             && is_char(&int)
         {
             let end = own.iter().position(|b| *b == 0).unwrap_or(own.len());
@@ -228,7 +259,9 @@ impl<'a> Decoder<'a> {
             _ => u64::from(array.count),
         };
         let mut items = Vec::new();
-        for i in 0..count.min(ELEMENT_LIMIT) {
+        // Elements without bytes are all the same nothing.
+        let shown = if size == 0 { 0 } else { count.min(ELEMENT_LIMIT) };
+        for i in 0..shown {
             if self.parts == 0 {
                 break;
             }
@@ -250,8 +283,13 @@ impl<'a> Decoder<'a> {
         fields: &mut Vec<Field<'a>>,
     ) -> Result<(), Error> {
         for member in members {
+            if self.is_full(fields) {
+                break;
+            }
             if let Some((start, width)) = self.btf.bit_field(member)? {
-                if !member.name.is_empty() {
+                if member.name.is_empty() {
+                    self.spend(1);
+                } else {
                     let value = self.bit_field(member, start, width, data)?;
                     fields.push(Field { name: member.name, value });
                 }
@@ -263,6 +301,10 @@ impl<'a> Decoder<'a> {
             let rest = data.get(start..).unwrap_or_default();
             let short = Error::ShortValue { id: member.ty, need: length as u64, have: rest.len() as u64 };
             let own = rest.get(..length).ok_or(short)?;
+            if member.name.is_empty() && own.is_empty() && matches!(self.btf.kind(at)?, Kind::Struct | Kind::Union) {
+                self.spend(1);
+                continue;
+            }
             let ty = self.btf.get(at)?;
             if member.name.is_empty()
                 && let Type::Struct(inner) | Type::Union(inner) = &ty
@@ -272,7 +314,11 @@ impl<'a> Decoder<'a> {
                     id: member.ty,
                     limit: DEPTH_LIMIT,
                 })?;
-                let Some(parts) = self.parts.checked_sub(1) else { continue };
+                let Some(parts) = self.parts.checked_sub(1) else {
+                    let value = Value { ty: member.ty, typedef: None, data: Data::Omitted };
+                    fields.push(Field { name: "...", value });
+                    break;
+                };
                 self.parts = parts;
                 self.members(&inner.members, inner.size, own, false, depth, fields)?;
                 continue;
@@ -291,7 +337,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn bit_field(&mut self, member: &Member<'a>, start: u32, width: u32, data: &[u8]) -> Result<Value<'a>, Error> {
-        self.parts = self.parts.saturating_sub(1);
+        let Some(parts) = self.parts.checked_sub(1) else {
+            return Ok(Value { ty: member.ty, typedef: None, data: Data::Omitted });
+        };
+        self.parts = parts;
         let (first, end) = ((start / 8) as usize, start.saturating_add(width).div_ceil(8) as usize);
         let short = Error::ShortValue { id: member.ty, need: end as u64, have: data.len() as u64 };
         let bytes = data.get(first..end).ok_or(short)?;
@@ -308,6 +357,7 @@ impl<'a> Decoder<'a> {
         let data = match self.btf.get(self.beneath(member.ty)?)? {
             Type::Int(int) => integer(&int, bits, width),
             Type::Enum(e) => {
+                self.spend(e.variants.len() / 64);
                 let value = enum_value(e.signed, bits, width);
                 Data::Enum(e.variants.iter().find(|v| v.value == value).map(|v| v.name), value)
             }

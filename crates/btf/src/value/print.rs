@@ -29,7 +29,11 @@ impl fmt::Display for Value<'_> {
             }
             Data::Struct(fields) | Data::Union(fields) => {
                 f.write_char('{')?;
-                separated(f, fields, ", ", |f, Field { name, value }| write!(f, "{name}: {value}"))?;
+                separated(f, fields, ", ", |f, field| match field {
+                    // What is left out may have no name.
+                    Field { name: "...", .. } => f.write_str("..."),
+                    Field { name, value } => write!(f, "{name}: {value}"),
+                })?;
                 f.write_char('}')
             }
             Data::Bytes(bytes) => write_hex(f, bytes),
