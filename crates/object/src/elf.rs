@@ -1,6 +1,6 @@
 //! Bytes -> the parts of an ELF file that a BPF object has: sections, symbols, relocations, all bounds checked.
 //!
-//! The [`object`](https://docs.rs/object) crate reads the tables; this module says what a BPF object must look like, and
+//! The `object` crate reads the tables; this module says what a BPF object must look like, and
 //! turns what is wrong into an [`Error`] that names the part.
 //!
 //! Limits: [`MAX_SECTIONS`], [`MAX_NAME`], [`MAX_SECTION_SIZE`] for a section that takes no bytes in the file (`.bss`); everything else
