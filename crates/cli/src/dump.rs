@@ -65,7 +65,7 @@ fn print(out: &mut Output, args: &DumpArgs, view: &MapView, contents: &Contents)
             let text = view.text(contents, args.top);
             out.text(if text.is_empty() { "(empty)\n" } else { &text });
         }
-        Format::Json => view.json(contents).iter().for_each(|object| out.json(object)),
+        Format::Json => view.json(contents).for_each(|object| out.json(&object)),
     }
 }
 

@@ -10,10 +10,14 @@
 //!   4 or 16 bytes whose name has the word `addr`, `saddr`, `daddr` or `ip` (with or without a 4 or 6);
 //! - pointers, and unsigned numbers named `flags` or `..._flags`, are hexadecimal.
 //!
-//! Limits: at most [`MAX_LEAVES`] columns and [`MAX_DEPTH`] levels; what is beyond is one cell of text.
+//! Limits: structs are opened while there are less than [`MAX_LEAVES`] columns, [`MAX_DEPTH`] levels and [`MAX_VISITED`]
+//! members, beyond that they are one cell of text. A cell has [`MAX_CELL_TEXT`] of text and [`MAX_CELL_JSON`] of JSON.
 
 use skep_btf::{Btf, Type, TypeId};
+use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Most columns that a type is opened into.
 const MAX_LEAVES: usize = 64;
@@ -21,6 +25,13 @@ const MAX_LEAVES: usize = 64;
 const UNNAMED: &str = "(unnamed)";
 /// Deepest nesting that is opened.
 const MAX_DEPTH: usize = 8;
+
+/// Members that are looked at to open a type. Structs without bytes have members but no columns.
+const MAX_VISITED: usize = 4 * MAX_LEAVES;
+/// Bytes of a value's text in one cell; `...` stands for the rest.
+pub(crate) const MAX_CELL_TEXT: usize = 16 << 10;
+/// Bytes of a value's JSON; of one that is longer there is the text, as of [`MAX_CELL_TEXT`].
+const MAX_CELL_JSON: usize = 4 << 20;
 
 /// A type opened into leaves.
 #[derive(Clone, Debug)]
@@ -58,8 +69,8 @@ pub(crate) enum Kind {
     Text,
     /// Values by name.
     Enum {
-        /// Number to name.
-        names: Vec<(i128, String)>,
+        /// Number to name; columns of one type share them.
+        names: Arc<[(i128, String)]>,
         /// Whether numbers are signed.
         signed: bool,
         /// Bytes that all the names start with, such as those of `proto_`: left out for people, kept in JSON.
@@ -95,23 +106,86 @@ pub(crate) enum Cell {
     Number(i128),
     /// Text.
     Text(String),
-    /// A value that is no leaf: as text, and as JSON.
-    Tree(String, serde_json::Value),
+    /// A value that is no leaf; it becomes text or JSON where one of them is wanted.
+    Tree(Tree),
+    /// The frames of a stack, each as text.
+    Stack(Vec<String>),
     /// Counts of a histogram.
     Slots(Vec<u64>),
+}
+
+/// The bytes of a value with their type.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    btf: Btf,
+    ty: TypeId,
+    bytes: Vec<u8>,
+}
+
+impl PartialEq for Tree {
+    fn eq(&self, other: &Tree) -> bool {
+        (self.ty, &self.bytes) == (other.ty, &other.bytes)
+    }
+}
+
+impl Tree {
+    /// Text of at most [`MAX_CELL_TEXT`]; bytes that are no such value in hexadecimal.
+    pub(crate) fn text(&self) -> String {
+        let mut out = Limited { text: String::new(), room: MAX_CELL_TEXT };
+        let written = match skep_btf::value::decode(&self.btf, self.ty, &self.bytes) {
+            Ok(value) => write!(out, "{value}"),
+            Err(_) => self.bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
+        };
+        out.text + if written.is_err() { "..." } else { "" }
+    }
+
+    /// JSON; what has none, or too much, as its text.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let mut out = Limited { text: String::new(), room: MAX_CELL_JSON };
+        let value = skep_btf::value::decode(&self.btf, self.ty, &self.bytes).ok();
+        let written = value.and_then(|value| value.write_json(&mut out).ok());
+        let json = written.and_then(|()| serde_json::from_str(&out.text).ok());
+        json.unwrap_or_else(|| serde_json::Value::String(self.text()))
+    }
+}
+
+/// Text that takes no more than there is room for.
+struct Limited {
+    text: String,
+    room: usize,
+}
+
+impl std::fmt::Write for Limited {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        let fits = (0..=part.len().min(self.room)).rev().find(|&end| part.is_char_boundary(end)).unwrap_or(0);
+        self.text.push_str(&part[..fits]);
+        self.room -= fits;
+        if fits == part.len() { Ok(()) } else { Err(std::fmt::Error) }
+    }
 }
 
 impl Layout {
     /// Opens a type. `name` is for a type that is a single leaf: the column's name.
     pub(crate) fn of(btf: &Btf, ty: TypeId, name: &str) -> Result<Layout, skep_btf::Error> {
+        Layout::sharing(btf, ty, name, &mut HashMap::new())
+    }
+
+    /// As [`Layout::of`] for one of many types of a BTF, which share the names of their enumerations.
+    pub(crate) fn sharing(
+        btf: &Btf,
+        ty: TypeId,
+        name: &str,
+        names: &mut HashMap<TypeId, EnumNames>,
+    ) -> Result<Layout, skep_btf::Error> {
         let size = usize::try_from(btf.size_of(ty)?).unwrap_or(usize::MAX);
-        let mut leaves = Vec::new();
         // The members of a struct or union have names of their own.
         let composite = btf
             .resolve(ty)
             .and_then(|ty| btf.kind(ty))
             .is_ok_and(|kind| matches!(kind, skep_btf::Kind::Struct | skep_btf::Kind::Union));
-        open(btf, ty, if composite { "" } else { name }, "", 0, 0, MAX_DEPTH, &mut leaves)?;
+        let mut opener = Opener { btf, leaves: Vec::new(), visited: 0, names };
+        opener.open(ty, if composite { "" } else { name }, "", 0, 0, MAX_DEPTH)?;
+        let mut leaves = opener.leaves;
         if let [leaf] = leaves.as_mut_slice()
             && leaf.name.is_empty()
         {
@@ -179,17 +253,13 @@ impl Layout {
             Kind::Slots(width) => Cell::Slots(
                 bytes.chunks_exact((*width).max(1)).map(|slot| read_bits(slot, 0, slot.len() * 8) as u64).collect(),
             ),
-            Kind::Other(ty) => {
-                let value = self.btf.as_ref().and_then(|btf| skep_btf::value::decode(btf, *ty, bytes).ok());
-                match value.map(|value| (value.to_string(), serde_json::from_str(&value.to_json()))) {
-                    Some((text, Ok(json))) => Cell::Tree(text, json),
-                    _ => Cell::Text(hex(bytes)),
-                }
-            }
+            Kind::Other(ty) => match &self.btf {
+                Some(btf) => Cell::Tree(Tree { btf: btf.clone(), ty: *ty, bytes: bytes.to_vec() }),
+                None => Cell::Text(hex(bytes)),
+            },
             Kind::Stack => {
                 let frames = bytes.chunks_exact(8).map(|frame| format!("{:#x}", read_bits(frame, 0, 64)));
-                let frames: Vec<String> = frames.take_while(|frame| frame != "0x0").collect();
-                Cell::Tree(frames.join(" "), serde_json::json!(frames))
+                Cell::Stack(frames.take_while(|frame| frame != "0x0").collect())
             }
             Kind::Bytes => Cell::Text(hex(bytes)),
         }
@@ -229,7 +299,8 @@ impl Leaf {
                 }
                 _ => text.clone(),
             },
-            Cell::Tree(text, _) => text.clone(),
+            Cell::Tree(tree) => tree.text(),
+            Cell::Stack(frames) => frames.join(" "),
             Cell::Slots(slots) => {
                 format!("{} samples", slots.iter().fold(0u64, |sum, &count| sum.saturating_add(count)))
             }
@@ -258,83 +329,104 @@ impl Leaf {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the state of a walk, in one place")]
-fn open(
-    btf: &Btf,
-    ty: TypeId,
-    name: &str,
-    typedef: &str,
-    bit_offset: usize,
-    bit_size: usize,
-    depth: usize,
-    leaves: &mut Vec<Leaf>,
-) -> Result<(), skep_btf::Error> {
-    // The name of a typedef says more than the type beneath it (`__be32`).
-    let mut typedef = typedef.to_owned();
-    let mut id = ty;
-    for _ in 0..32 {
-        match btf.get(id)? {
-            Type::Typedef { name, target } => {
-                if matches!(name, "__be16" | "__be32" | "__be64") || typedef.is_empty() {
-                    typedef = name.to_owned();
+/// The walk through a type.
+struct Opener<'a> {
+    btf: &'a Btf,
+    leaves: Vec<Leaf>,
+    visited: usize,
+    names: &'a mut HashMap<TypeId, EnumNames>,
+}
+
+/// The names of an enumeration, and how many bytes they have in common.
+pub(crate) type EnumNames = (Arc<[(i128, String)]>, usize);
+
+impl Opener<'_> {
+    fn open(
+        &mut self,
+        ty: TypeId,
+        name: &str,
+        typedef: &str,
+        bit_offset: usize,
+        bit_size: usize,
+        depth: usize,
+    ) -> Result<(), skep_btf::Error> {
+        let btf = self.btf;
+        self.visited += 1;
+        // The name of a typedef says more than the type beneath it (`__be32`).
+        let mut typedef = typedef.to_owned();
+        let mut id = ty;
+        for _ in 0..32 {
+            match btf.get(id)? {
+                Type::Typedef { name, target } => {
+                    if matches!(name, "__be16" | "__be32" | "__be64") || typedef.is_empty() {
+                        typedef = name.to_owned();
+                    }
+                    id = target;
                 }
-                id = target;
-            }
-            Type::Const { target }
-            | Type::Volatile { target }
-            | Type::Restrict { target }
-            | Type::TypeTag { target, .. } => id = target,
-            _ => break,
-        }
-    }
-    let bytes = usize::try_from(btf.size_of(id)?).unwrap_or(usize::MAX);
-    let bits = if bit_size > 0 { bit_size } else { bytes.saturating_mul(8) };
-    let room = MAX_LEAVES.saturating_sub(leaves.len());
-    let mut push = |kind: Kind| leaves.push(Leaf { name: name.to_owned(), bit_offset, bits, kind });
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let is_union = btf.kind(id)? == skep_btf::Kind::Union;
-    match btf.get(id)? {
-        Type::Struct(composite) if composite.name == "in_addr" && bytes == 4 => push(Kind::Ipv4),
-        Type::Struct(composite) if composite.name == "in6_addr" && bytes == 16 => push(Kind::Ipv6),
-        // The members of a union without a name are used like those of the struct around it.
-        Type::Struct(composite) | Type::Union(composite)
-            if depth > 0 && composite.members.len() <= room && (!is_union || typedef == UNNAMED) =>
-        {
-            for member in &composite.members {
-                let inner = match (name, member.name) {
-                    (outer, "") => outer.to_owned(),
-                    ("", inner) => inner.to_owned(),
-                    (outer, inner) => format!("{outer}.{inner}"),
-                };
-                let offset = bit_offset.saturating_add(member.bit_offset as usize);
-                let bits = usize::from(member.bit_size);
-                let typedef = if member.name.is_empty() { UNNAMED } else { "" };
-                open(btf, member.ty, &inner, typedef, offset, bits, depth - 1, leaves)?;
+                Type::Const { target }
+                | Type::Volatile { target }
+                | Type::Restrict { target }
+                | Type::TypeTag { target, .. } => id = target,
+                _ => break,
             }
         }
-        Type::Int(int) if int.bool => push(Kind::Bool),
-        Type::Int(int) => push(number_kind(last, &typedef, int.signed, int.size)),
-        Type::Enum(e) => push(Kind::Enum {
-            names: e.variants.iter().map(|v| (v.value, v.name.to_owned())).collect(),
-            signed: e.signed,
-            prefix: common_prefix(e.variants.iter().map(|v| v.name)),
-        }),
-        Type::Ptr { .. } => push(Kind::Hex),
-        Type::Array(array) => {
-            let element = btf.resolve(array.element)?;
-            let width = usize::try_from(btf.size_of(element)?).unwrap_or(usize::MAX);
-            push(match btf.get(element)? {
-                Type::Int(int) if is_address(last) && int.size == 1 && array.count == 16 => Kind::Ipv6,
-                Type::Int(int) if is_address(last) && int.size == 4 && array.count == 4 => Kind::Ipv6,
-                Type::Int(int) if is_address(last) && int.size == 1 && array.count == 4 => Kind::Ipv4,
-                Type::Int(int) if int.char || (int.size == 1 && int.signed && int.name == "char") => Kind::Text,
-                Type::Int(int) if is_slots(last, array.count) && !int.signed && int.size >= 4 => Kind::Slots(width),
-                _ => Kind::Other(id),
-            });
+        let bytes = usize::try_from(btf.size_of(id)?).unwrap_or(usize::MAX);
+        let bits = if bit_size > 0 { bit_size } else { bytes.saturating_mul(8) };
+        let room = MAX_LEAVES.saturating_sub(self.leaves.len()).min(MAX_VISITED.saturating_sub(self.visited));
+        let composite = matches!(btf.kind(id)?, skep_btf::Kind::Struct | skep_btf::Kind::Union);
+        if composite && bytes == 0 {
+            // Nothing to be shown, however many members it has.
+            return Ok(());
         }
-        _ => push(Kind::Other(id)),
+        let leaves = &mut self.leaves;
+        let mut push = |kind: Kind| leaves.push(Leaf { name: name.to_owned(), bit_offset, bits, kind });
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let is_union = btf.kind(id)? == skep_btf::Kind::Union;
+        match btf.get(id)? {
+            Type::Struct(composite) if composite.name == "in_addr" && bytes == 4 => push(Kind::Ipv4),
+            Type::Struct(composite) if composite.name == "in6_addr" && bytes == 16 => push(Kind::Ipv6),
+            // The members of a union without a name are used like those of the struct around it.
+            Type::Struct(composite) | Type::Union(composite)
+                if depth > 0 && composite.members.len() <= room && (!is_union || typedef == UNNAMED) =>
+            {
+                for member in &composite.members {
+                    let inner = match (name, member.name) {
+                        (outer, "") => outer.to_owned(),
+                        ("", inner) => inner.to_owned(),
+                        (outer, inner) => format!("{outer}.{inner}"),
+                    };
+                    let offset = bit_offset.saturating_add(member.bit_offset as usize);
+                    let bits = usize::from(member.bit_size);
+                    let typedef = if member.name.is_empty() { UNNAMED } else { "" };
+                    self.open(member.ty, &inner, typedef, offset, bits, depth - 1)?;
+                }
+            }
+            Type::Int(int) if int.bool => push(Kind::Bool),
+            Type::Int(int) => push(number_kind(last, &typedef, int.signed, int.size)),
+            Type::Enum(e) => {
+                let (names, prefix) = self.names.entry(id).or_insert_with(|| {
+                    let names = e.variants.iter().map(|v| (v.value, v.name.to_owned())).collect();
+                    (names, common_prefix(e.variants.iter().map(|v| v.name)))
+                });
+                push(Kind::Enum { names: Arc::clone(names), signed: e.signed, prefix: *prefix });
+            }
+            Type::Ptr { .. } => push(Kind::Hex),
+            Type::Array(array) => {
+                let element = btf.resolve(array.element)?;
+                let width = usize::try_from(btf.size_of(element)?).unwrap_or(usize::MAX);
+                push(match btf.get(element)? {
+                    Type::Int(int) if is_address(last) && int.size == 1 && array.count == 16 => Kind::Ipv6,
+                    Type::Int(int) if is_address(last) && int.size == 4 && array.count == 4 => Kind::Ipv6,
+                    Type::Int(int) if is_address(last) && int.size == 1 && array.count == 4 => Kind::Ipv4,
+                    Type::Int(int) if int.char || (int.size == 1 && int.signed && int.name == "char") => Kind::Text,
+                    Type::Int(int) if is_slots(last, array.count) && !int.signed && int.size >= 4 => Kind::Slots(width),
+                    _ => Kind::Other(id),
+                });
+            }
+            _ => push(Kind::Other(id)),
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn number_kind(name: &str, typedef: &str, signed: bool, size: u32) -> Kind {
@@ -462,5 +554,52 @@ mod tests {
         assert_eq!(join("max_ns", &[1, 5, 3]), Some(Cell::Number(5)));
         assert_eq!(join("min_ns", &[0, 5, 3]), Some(Cell::Number(3)));
         assert_eq!(join("count", &[]), None);
+    }
+    /// A type in which each struct holds the one before it twice.
+    fn doubled(first: u32, size: u32, levels: usize) -> (Btf, TypeId) {
+        let mut b = skep_btf::Builder::new();
+        let int = b.int("int", 4, true).unwrap();
+        let number = [("n", int, 0)];
+        let mut inner = b.structure("s0", first, if first == 0 { &[] } else { &number }).unwrap();
+        for level in 1..=levels {
+            inner = b.structure(&format!("s{level}"), size, &[("x", inner, 0), ("y", inner, 0)]).unwrap();
+        }
+        let index = b.int("unsigned int", 4, false).unwrap();
+        let list = b.array(inner, index, 3).unwrap();
+        let top = b.structure("top", size * 3 + 4, &[("n", int, 0), ("list", list, 32), ("one", inner, 32)]).unwrap();
+        (Btf::parse(b.build().unwrap()).unwrap(), top)
+    }
+
+    #[test]
+    fn structs_that_multiply_are_opened_within_limits() {
+        let start = std::time::Instant::now();
+        for (first, size) in [(0, 0), (0, 4), (4, 4)] {
+            let (btf, top) = doubled(first, size, 30);
+            let layout = Layout::of(&btf, top, "value").unwrap();
+            assert!(layout.leaves.len() <= MAX_LEAVES + MAX_DEPTH, "{}", layout.leaves.len());
+            let value = vec![0; layout.size];
+            for leaf in &layout.leaves {
+                let cell = layout.cell(leaf, &value);
+                assert!(leaf.show(&cell).len() <= MAX_CELL_TEXT + 3);
+                assert!(super::super::cell_json(leaf, &cell).to_string().len() <= 1 << 20);
+            }
+        }
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_cell_has_only_so_much_text() {
+        let mut b = skep_btf::Builder::new();
+        let int = b.int("int", 4, true).unwrap();
+        let many = b.array(int, int, 4000).unwrap();
+        let rows = b.array(many, int, 3).unwrap();
+        let btf = Btf::parse(b.build().unwrap()).unwrap();
+        let layout = Layout::of(&btf, rows, "value").unwrap();
+        let cell = layout.cell(&layout.leaves[0], &vec![0xff; layout.size]);
+        let text = layout.leaves[0].show(&cell);
+        assert!(text.len() == MAX_CELL_TEXT + 3 && text.ends_with("..."), "{}", text.len());
+        // Programs get all of it.
+        let json = super::super::cell_json(&layout.leaves[0], &cell);
+        assert_eq!(json[2][3999], serde_json::json!(-1));
     }
 }

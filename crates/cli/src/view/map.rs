@@ -7,10 +7,14 @@ use serde_json::{Value, json};
 use skep_abi::MapType;
 use skep_btf::{Btf, TypeId};
 use skep_engine::Contents;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 /// A value of more bytes than this is no number.
 const LONGEST_NUMBER: usize = 40;
+
+/// Bytes of text in all the cells of one table that are values within values.
+const MAX_TREES: usize = 64 << 20;
 
 /// What is known of a map before it is read.
 pub(crate) struct Facts<'a> {
@@ -137,35 +141,34 @@ impl MapView {
         let leaves: Vec<&Leaf> = key_leaves.iter().chain(&self.value.leaves).collect();
         let columns: Vec<Column> =
             leaves.iter().map(|l| Column { name: l.heading().to_owned(), numeric: l.is_numeric() }).collect();
+        let mut room = MAX_TREES;
         let lines = rows.iter().take(shown).map(|row| {
             let key = row.key.iter().take(key_leaves.len());
-            key.chain(&row.value).zip(&leaves).map(|(cell, leaf)| leaf.show(cell)).collect()
+            key.chain(&row.value).zip(&leaves).map(|(cell, leaf)| show_within(leaf, cell, &mut room)).collect()
         });
         out.push_str(&table::set(&columns, lines));
         out
     }
 
-    /// Every entry as an object: `map`, `key`, `value`, and `per_cpu` where there is one value for each CPU.
-    pub(crate) fn json(&self, contents: &Contents) -> Vec<Value> {
-        let rows = self.rows(contents);
+    /// Every entry as an object: `map`, `key`, `value`, and `per_cpu` where there is one value for each CPU. They are made
+    /// one at a time: all together may be many times as long as what the map holds.
+    pub(crate) fn json<'a>(&'a self, contents: &'a Contents) -> impl Iterator<Item = Value> + use<'a> {
         let keep = |row: &Row| matches!(self.shape, Shape::Keyed | Shape::SlotArray) || !row.empty;
-        let entries = rows.iter().zip(&contents.entries).filter(|(row, _)| keep(row));
-        entries
-            .map(|(row, entry)| {
-                let mut object = json!({
-                    "type": "map",
-                    "map": self.name,
-                    "key": super::to_json(&bare(&self.key), &row.key),
-                    "value": super::to_json(&bare(&self.value), &row.value),
-                });
-                if contents.per_cpu {
-                    let each =
-                        entry.values.iter().map(|value| super::to_json(&bare(&self.value), &cells(&self.value, value)));
-                    object["per_cpu"] = each.collect();
-                }
-                object
-            })
-            .collect()
+        let (key, value) = (bare(&self.key), bare(&self.value));
+        let entries = self.rows(contents).into_iter().zip(&contents.entries).filter(move |(row, _)| keep(row));
+        entries.map(move |(row, entry)| {
+            let mut object = json!({
+                "type": "map",
+                "map": self.name,
+                "key": super::to_json(&key, &row.key),
+                "value": super::to_json(&value, &row.value),
+            });
+            if contents.per_cpu {
+                let each = entry.values.iter().map(|bytes| super::to_json(&value, &cells(&value, bytes)));
+                object["per_cpu"] = each.collect();
+            }
+            object
+        })
     }
 
     fn rows(&self, contents: &Contents) -> Vec<Row> {
@@ -235,9 +238,9 @@ impl MapView {
 /// Puts the kernel's function names in place of its addresses in stacks. Addresses of processes stay numbers: the stack does
 /// not say whose they are.
 fn name_frames(rows: &mut [Row]) {
-    let address = |frame: &Value| u64::from_str_radix(frame.as_str()?.strip_prefix("0x")?, 16).ok();
+    let address = |frame: &String| u64::from_str_radix(frame.strip_prefix("0x")?, 16).ok();
     let frames = rows.iter().flat_map(|row| &row.value).filter_map(|cell| match cell {
-        Cell::Tree(_, Value::Array(frames)) => Some(frames),
+        Cell::Stack(frames) => Some(frames),
         _ => None,
     });
     // The upper half of the address space is the kernel's.
@@ -248,13 +251,12 @@ fn name_frames(rows: &mut [Row]) {
     // Without the right to read addresses the numbers stay.
     let Ok(names) = skep_kernel::kallsyms::names(&kernel) else { return };
     for cell in rows.iter_mut().flat_map(|row| &mut row.value) {
-        let Cell::Tree(text, Value::Array(frames)) = cell else { continue };
+        let Cell::Stack(frames) = cell else { continue };
         for frame in frames.iter_mut() {
             if let Some((name, offset)) = address(frame).and_then(|address| names.get(&address)) {
-                *frame = json!(format!("{name}+{offset:#x}"));
+                *frame = format!("{name}+{offset:#x}");
             }
         }
-        *text = frames.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
     }
 }
 
@@ -266,8 +268,10 @@ pub(crate) struct GlobalsView {
 impl GlobalsView {
     /// Takes the named globals of a section; static ones are the program's own matter.
     pub(crate) fn new(btf: Option<&Btf>, vars: &[skep_object::VarSpec]) -> GlobalsView {
+        let mut names = HashMap::new();
         let vars = vars.iter().filter(|var| !var.is_static).map(|var| {
-            let typed = btf.filter(|_| var.ty != TypeId::VOID).and_then(|btf| Layout::of(btf, var.ty, &var.name).ok());
+            let btf = btf.filter(|_| var.ty != TypeId::VOID);
+            let typed = btf.and_then(|btf| Layout::sharing(btf, var.ty, &var.name, &mut names).ok());
             let layout = typed.unwrap_or_else(|| Layout::untyped(var.size as usize, &var.name));
             (var.name.clone(), var.offset as usize, layout)
         });
@@ -290,6 +294,7 @@ impl GlobalsView {
     pub(crate) fn text(&self, data: &[u8]) -> String {
         let mut out = String::new();
         let mut rows = Vec::new();
+        let mut room = MAX_TREES;
         for (name, layout, cells) in self.each(data) {
             for (leaf, cell) in layout.leaves.iter().zip(&cells) {
                 let full = if layout.leaves.len() == 1 { name.to_owned() } else { format!("{name}.{}", leaf.name) };
@@ -300,7 +305,7 @@ impl GlobalsView {
                             let _ = write!(out, "{full}\n{bars}");
                         }
                     }
-                    None => rows.push(vec![full, leaf.show(cell)]),
+                    None => rows.push(vec![full, show_within(leaf, cell, &mut room)]),
                 }
             }
         }
@@ -329,6 +334,17 @@ impl GlobalsView {
 /// The cells of a value.
 pub(crate) fn cells(layout: &Layout, value: &[u8]) -> Vec<Cell> {
     layout.leaves.iter().map(|leaf| layout.cell(leaf, value)).collect()
+}
+
+/// The cell as text while there is room for it, `...` then.
+fn show_within(leaf: &Leaf, cell: &Cell, room: &mut usize) -> String {
+    let Cell::Tree(_) = cell else { return leaf.show(cell) };
+    if *room == 0 {
+        return "...".to_owned();
+    }
+    let text = leaf.show(cell);
+    *room = room.saturating_sub(text.len());
+    text
 }
 
 /// A bare number or text needs a heading.
@@ -362,7 +378,7 @@ fn weight(cell: &Cell) -> i128 {
     match cell {
         Cell::Number(number) => *number,
         Cell::Slots(slots) => slots.iter().map(|&count| i128::from(count)).sum(),
-        Cell::Text(_) | Cell::Tree(..) => 0,
+        Cell::Text(_) | Cell::Tree(_) | Cell::Stack(_) => 0,
     }
 }
 

@@ -25,7 +25,8 @@ fn cell_json(leaf: &Leaf, cell: &Cell) -> Value {
         Cell::Number(number) => number_json(*number),
         Cell::Text(text) if leaf.kind == Kind::Bool => json!(text == "true"),
         Cell::Text(text) => json!(text),
-        Cell::Tree(_, value) => value.clone(),
+        Cell::Tree(tree) => tree.json(),
+        Cell::Stack(frames) => json!(frames),
         Cell::Slots(slots) => json!(slots),
     }
 }
