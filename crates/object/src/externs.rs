@@ -391,11 +391,12 @@ pub fn resolve(
 }
 
 impl ExternSpec {
-    /// The name to look up in the kernel: without the flavour behind `___`.
+    /// The name to look up in the kernel: that of a function without the flavour behind `___`. Variables have none, as with
+    /// libbpf.
     pub fn lookup_name(&self) -> &str {
         match self.kind {
-            ExternKind::Kconfig { .. } => &self.name,
-            _ => core::essential_name(&self.name),
+            ExternKind::Kfunc { .. } => core::essential_name(&self.name),
+            ExternKind::Kconfig { .. } | ExternKind::TypedKsym { .. } | ExternKind::UntypedKsym => &self.name,
         }
     }
 }

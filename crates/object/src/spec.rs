@@ -284,7 +284,7 @@ pub struct VarSpec {
 /// A name that only the running kernel can resolve.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExternSpec {
-    /// Name; the part after `___` of a kernel symbol is a flavour and not part of what is looked up.
+    /// Name; the part after `___` of a kernel function is a flavour, see [`ExternSpec::lookup_name`].
     pub name: String,
     /// Weak: may be missing (then 0).
     pub weak: bool,
