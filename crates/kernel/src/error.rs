@@ -315,14 +315,17 @@ impl<'n> Near<'n> {
 
     /// One that is known.
     pub(crate) fn offer(&mut self, known: &str) {
-        if known.len().abs_diff(self.name.len()) > 8 || known == self.name {
+        let difference = known.len().abs_diff(self.name.len());
+        if difference > 8 || known == self.name {
             return;
         }
         let alike = strsim::jaro_winkler(self.name, known);
-        let score = match strsim::osa_distance(self.name, known) {
-            1 => alike.max(0.95),
-            _ if known.contains(self.name) => alike + 0.15,
-            _ => alike,
+        // Slips of one letter; the distance is dear, and is 1 only where the lengths say so (in letters of ASCII).
+        let slip = difference <= 1 && strsim::osa_distance(self.name, known) == 1;
+        let score = match slip {
+            true => alike.max(0.95),
+            false if known.contains(self.name) => alike + 0.15,
+            false => alike,
         };
         if score <= 0.88 || self.best.iter().any(|(_, there)| there == known) {
             return;
