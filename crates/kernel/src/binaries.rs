@@ -240,14 +240,19 @@ impl Function {
 
 /// Functions of a binary from its symbol tables, sorted. A name is there several times where it stands for several places.
 pub fn functions(path: &Path) -> Result<Vec<Function>, SymbolError> {
-    read(path).map(|(functions, _)| functions)
+    read(path, |_| true).map(|(functions, _)| functions)
 }
 
 /// A function by its name, which may carry a version: `memcpy@GLIBC_2.2.5`. Without one it is the version that programs
 /// are linked with now.
 pub fn function(path: &Path, name: &str) -> Result<Function, SymbolError> {
-    let (functions, stripped) = read(path)?;
-    choose(&functions, name, stripped)
+    // Large programs have very many; all of them are looked at only to find names that look alike.
+    let plain = name.split('@').next().unwrap_or(name);
+    let (functions, stripped) = read(path, |n| n == plain)?;
+    match functions.is_empty() {
+        true => choose(&read(path, |_| true)?.0, name, stripped),
+        false => choose(&functions, name, stripped),
+    }
 }
 
 fn choose(functions: &[Function], name: &str, stripped: bool) -> Result<Function, SymbolError> {
@@ -273,23 +278,26 @@ fn choose(functions: &[Function], name: &str, stripped: bool) -> Result<Function
     }
 }
 
-/// All functions, and whether there are only the dynamic symbols.
-fn read(path: &Path) -> Result<(Vec<Function>, bool), SymbolError> {
+/// All functions with such names, and whether there are only the dynamic symbols.
+fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<(Vec<Function>, bool), SymbolError> {
     let file = File::open(path).map_err(SymbolError::File)?;
     let data = ReadCache::new(file);
     let unreadable = |e: object::Error| SymbolError::Unreadable(format!("not an ELF binary that can be read: {e}"));
     match object::FileKind::parse(&data) {
         Ok(object::FileKind::Elf64) => {
-            ElfFile64::<object::Endianness, _>::parse(&data).and_then(|f| collect(&f)).map_err(unreadable)
+            ElfFile64::<object::Endianness, _>::parse(&data).and_then(|f| collect(&f, wanted)).map_err(unreadable)
         }
         Ok(object::FileKind::Elf32) => {
-            ElfFile32::<object::Endianness, _>::parse(&data).and_then(|f| collect(&f)).map_err(unreadable)
+            ElfFile32::<object::Endianness, _>::parse(&data).and_then(|f| collect(&f, wanted)).map_err(unreadable)
         }
         _ => Err(SymbolError::Unreadable("not an ELF binary".into())),
     }
 }
 
-fn collect<'d, Elf: FileHeader, R: ReadRef<'d>>(file: &ElfFile<'d, Elf, R>) -> object::Result<(Vec<Function>, bool)> {
+fn collect<'d, Elf: FileHeader, R: ReadRef<'d>>(
+    file: &ElfFile<'d, Elf, R>,
+    wanted: impl Fn(&str) -> bool,
+) -> object::Result<(Vec<Function>, bool)> {
     // Address, length, place in the file of what is loaded.
     let segments: Vec<(u64, u64, u64)> = file
         .segments()
@@ -312,6 +320,9 @@ fn collect<'d, Elf: FileHeader, R: ReadRef<'d>>(file: &ElfFile<'d, Elf, R>) -> o
         let name = symbol.name().ok().filter(|n| !n.is_empty() && !n.starts_with('$'))?;
         // Linkers write versions into the names of the full table.
         let (name, version) = name.split_once('@').map_or((name, None), |(name, version)| (name, Some(version)));
+        if !wanted(name) {
+            return None;
+        }
         let version = version.map(|v| match v.strip_prefix('@') {
             Some(v) => Version { name: v.to_owned(), default: true },
             None => Version { name: v.to_owned(), default: false },
