@@ -23,6 +23,12 @@ pub(crate) enum Command {
     Dump(DumpArgs),
     /// Tell what this machine can run, what is missing and how to get it
     Doctor(DoctorArgs),
+    /// Waits for the end of `skep run`, and takes away what the kernel would not
+    #[command(hide = true, name = crate::run::sweeper::SWEEP_COMMAND)]
+    Sweep {
+        #[arg(required = true)]
+        leftover: skep_engine::Leftover,
+    },
     /// Waits, stopped, until `skep run` lets it go, then becomes the command
     #[command(hide = true, name = crate::run::child::WAIT_COMMAND)]
     Wait {

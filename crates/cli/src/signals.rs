@@ -11,7 +11,7 @@ pub(crate) struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
     /// Listens from here on. A second signal ends the process at once. Links live no longer than their owner, so they go
-    /// then as well; what is not a link stays as it would after SIGKILL (the classic tc hook, see `Link::survives_kill`).
+    /// then as well; what is not a link is taken away by a sweeper, as after SIGKILL (the classic tc hook).
     pub(crate) fn listen() -> Result<Stop> {
         let signal = Arc::new(AtomicUsize::new(0));
         // Whoever starts skep under nohup wants it to go on without its terminal.

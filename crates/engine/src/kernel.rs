@@ -112,12 +112,13 @@ impl Session for KernelSession {
         // A perf_event program has a link on each CPU; one of them tells where.
         let place = links.first().map(|link| link.place().to_owned()).unwrap_or_default();
         let note = links.iter().find_map(|link| link.note().map(str::to_owned));
+        let leftover = links.iter().find_map(Link::leftover);
         let iterates = matches!(spec.hook.target, Target::Iter(_));
         if iterates {
             self.iterators.push((program, self.links.len()));
         }
         self.links.extend(links);
-        Ok(Attached { program, place, note, iterates })
+        Ok(Attached { program, place, note, leftover, iterates })
     }
 
     fn iterate(

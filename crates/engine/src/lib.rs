@@ -26,7 +26,7 @@ mod kernel;
 
 pub use kernel::{KernelEngine, read_kernel_map};
 pub use skep_kernel::Class;
-pub use skep_kernel::attach::AttachError;
+pub use skep_kernel::attach::{AttachError, Leftover};
 pub use skep_kernel::load::LoadError;
 pub use skep_kernel::log::{Advice, Refusal, SourceLine};
 
@@ -161,6 +161,8 @@ pub struct Attached {
     pub place: String,
     /// What a person should know about how, such as why XDP is generic.
     pub note: Option<String>,
+    /// What would stay attached if this process were killed; whoever can should see to it (see [`Leftover`]).
+    pub leftover: Option<Leftover>,
     /// Whether it is an iterator, which runs when [`Session::iterate`] asks for it.
     pub iterates: bool,
 }

@@ -114,6 +114,14 @@ impl Link {
         matches!(self.held, Held::ClassicTc(_) | Held::Attached { .. } | Held::Reuseport(_))
     }
 
+    /// What would stay of a classic tc attachment if this process were killed.
+    pub fn leftover(&self) -> Option<classic_tc::Leftover> {
+        match &self.held {
+            Held::ClassicTc(filter) => filter.leftover(),
+            _ => None,
+        }
+    }
+
     fn as_bpf_link(&self, action: &'static str) -> Result<BorrowedFd<'_>> {
         self.bpf_link().ok_or_else(|| Error::Unsupported {
             what: format!("{action} {}", self.place),

@@ -3,6 +3,7 @@
 pub(crate) mod child;
 mod source;
 mod stream;
+pub(crate) mod sweeper;
 
 use crate::args::{EngineChoice, RunArgs};
 use crate::diagnose;
@@ -16,6 +17,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Instant;
 use stream::Stream;
+use sweeper::Sweeper;
 
 /// Name of the parameter that `--pid` and the command behind `--` set where a program has it.
 const TARGET_PID: &str = "target_pid";
@@ -55,6 +57,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     let mut stream = Stream::new(args, session.as_ref())?;
     let attached = attach_all(session.as_mut(), args, pid)?;
+    let sweepers = attached.iter().filter_map(|attached| attached.leftover).map(Sweeper::start);
+    let sweepers = sweepers.collect::<anyhow::Result<Vec<Sweeper>>>()?;
     session.settled();
     for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
         tell(format_args!("skep: {name}: {note}"));
@@ -89,6 +93,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     stream.finish(session.as_mut()).map_err(|error| diagnose::failure(&error, args.log))?;
     drop(session);
+    sweepers.into_iter().for_each(Sweeper::dismiss);
     stream.end()?;
     Ok(held.as_mut().and_then(Held::ended).map_or(0, exit_code))
 }

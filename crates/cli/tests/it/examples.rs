@@ -315,3 +315,45 @@ fn a_hook_that_this_kernel_lacks_is_said_so_and_leaves_nothing() {
         assert_eq!(crate::support::loaded(program), 0, "{example}: a program stayed loaded");
     }
 }
+
+#[test]
+fn a_killed_skep_leaves_no_classic_tc_filter() {
+    if !is_root() {
+        return;
+    }
+    let wire = Wire::new("kill");
+    let skep = env!("CARGO_BIN_EXE_skep");
+    let show_filters = || {
+        let mut tc = Wire::shell(
+            &wire.left,
+            "tc filter show dev veth0 ingress; tc filter show dev veth0 egress; tc qdisc show dev veth0",
+        );
+        String::from_utf8_lossy(&tc.output().expect("tc").stdout).into_owned()
+    };
+    // Not by `timeout`, which would stand between: the process that is killed is skep itself.
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", &wire.left, skep, "run", "-q", "--classic-tc", "--iface", "veth0"])
+        .args(["--duration", "30s", "examples/tc_bytes.bpf.c"])
+        .current_dir(crate::support::root())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("skep starts");
+    let wait = |wanted: bool| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            show_filters().contains("bpf") == wanted
+        })
+    };
+    assert!(wait(true), "it was attached: {}", show_filters());
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    assert!(wait(false), "a filter stayed: {}", show_filters());
+    assert!(
+        (0..50).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            !show_filters().contains("clsact")
+        }),
+        "the qdisc stayed: {}",
+        show_filters()
+    );
+}

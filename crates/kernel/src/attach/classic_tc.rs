@@ -3,7 +3,8 @@
 //!
 //! Unlike a link it does not go away with the process: dropping a [`Filter`], also one that is half made when an error ends
 //! the attempt, takes away the filter, and the qdisc if it was made here and nothing else uses it. After SIGKILL, or another
-//! signal that ends the process at once, both stay: `tc filter del dev DEV ingress` removes them.
+//! signal that ends the process at once, both stay, unless another process takes them away: [`Leftover`] is what it has to
+//! know. `skep run` starts one that waits for skep's end.
 //!
 //! Source: tc-bpf(8), `include/uapi/linux/pkt_cls.h`, `include/uapi/linux/pkt_sched.h`.
 
@@ -170,6 +171,67 @@ impl Filter {
             options.and_then(|o| Attributes(o).find(BPF_ID)) == Some(&id.to_ne_bytes()[..])
         };
         Ok(self.filters(self.direction)?.iter().filter(|body| runs(body)).filter_map(|body| Place::of(body)).collect())
+    }
+}
+
+/// What stays of a classic tc attachment when its owner is killed: enough for another process, in the same network
+/// namespace, to take it away. As text five numbers with colons between them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leftover {
+    ifindex: u32,
+    egress: bool,
+    place: Place,
+    made_qdisc: bool,
+}
+
+impl Leftover {
+    /// Takes away the filter, and the qdisc if it was made for it and is empty. An error where it is gone already.
+    pub fn remove(self) -> crate::Result<()> {
+        let fail = |errno: Errno| {
+            crate::Error::kernel("remove", format!("the tc filter on interface {}", self.ifindex), errno)
+        };
+        let direction = if self.egress { Direction::Egress } else { Direction::Ingress };
+        let socket = Socket::open().map_err(fail)?;
+        let place = Some(self.place);
+        let mut filter = Filter { socket, ifindex: self.ifindex, direction, place, made_qdisc: self.made_qdisc };
+        filter.undo().map_err(fail)
+    }
+}
+
+impl std::fmt::Display for Leftover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Leftover { ifindex, egress, place, made_qdisc } = self;
+        write!(f, "{ifindex}:{}:{}:{}:{}", u8::from(*egress), place.handle, place.info, u8::from(*made_qdisc))
+    }
+}
+
+impl std::str::FromStr for Leftover {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> crate::Result<Leftover> {
+        let numbers: Option<Vec<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[ifindex, egress @ (0 | 1), handle, info, made_qdisc @ (0 | 1)]) => Ok(Leftover {
+                ifindex,
+                egress: egress == 1,
+                place: Place { handle, info },
+                made_qdisc: made_qdisc == 1,
+            }),
+            _ => Err(crate::Error::Invalid {
+                action: "read",
+                object: format!("`{text}`"),
+                why: "it is not what stays of a classic tc attachment".into(),
+            }),
+        }
+    }
+}
+
+impl Filter {
+    /// What would stay after SIGKILL.
+    pub(crate) fn leftover(&self) -> Option<Leftover> {
+        let place = self.place?;
+        let egress = matches!(self.direction, Direction::Egress);
+        Some(Leftover { ifindex: self.ifindex, egress, place, made_qdisc: self.made_qdisc })
     }
 }
 

@@ -28,6 +28,7 @@ mod net;
 mod probe;
 mod tracing;
 
+pub use classic_tc::Leftover;
 pub use error::{AttachError, Cause};
 
 use crate::{Link, Program};
