@@ -204,8 +204,7 @@ pub(super) fn tc(
                         "use a kernel from 6.6 on",
                     ));
                 }
-                let note = "this kernel has no tcx (before 6.6), so it is on the classic tc hook, where it would stay \
-                            if skep were killed";
+                let note = "this kernel has no tcx (before 6.6), so it is on the classic tc hook";
                 classic(&attempt, program, index, dev, direction, Some(note))
             }
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) && relative != 0 => {
