@@ -3,7 +3,7 @@
 //! The file has some 200,000 lines and is walked once a call; nothing is kept. Addresses read as 0 without CAP_SYSLOG
 //! (`kernel.kptr_restrict`).
 
-use crate::error::{Error, Result, near};
+use crate::error::{Error, Near, Result};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 
@@ -140,27 +140,22 @@ pub fn has_function(name: &str) -> Result<bool> {
 
 /// Functions whose names look like this one, best first.
 pub fn near_functions(name: &str) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    walk(|s| {
-        if matches!(s.kind, b'T' | b't' | b'W' | b'w') && s.name.len().abs_diff(name.len()) <= 8 {
-            names.push(s.name.to_owned());
-        }
-    })?;
-    Ok(near(name, names.iter().map(String::as_str), 4))
+    near_by(name, |s| matches!(s.kind, b'T' | b't' | b'W' | b'w'))
 }
 
 /// Symbols of any kind whose names look like this one, best first.
 pub(crate) fn near_symbols(name: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let walked = walk(|s| {
-        if s.name.len().abs_diff(name.len()) <= 8 {
-            names.push(s.name.to_owned());
+    near_by(name, |_| true).unwrap_or_default()
+}
+
+fn near_by(name: &str, wanted: impl Fn(&Symbol<'_>) -> bool) -> Result<Vec<String>> {
+    let mut near = Near::new(name, 4);
+    walk(|s| {
+        if wanted(&s) {
+            near.offer(s.name);
         }
-    });
-    match walked {
-        Ok(()) => near(name, names.iter().map(String::as_str), 4),
-        Err(_) => Vec::new(),
-    }
+    })?;
+    Ok(near.found())
 }
 
 #[cfg(test)]
