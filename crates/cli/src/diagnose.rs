@@ -44,7 +44,7 @@ fn refused(refusal: &Refusal, log: bool, styled: bool, read: &dyn Fn(&str) -> Op
             .fold(false)
             .annotation(AnnotationKind::Primary.span(excerpt.span.clone()).label(refusal.message.as_str()));
         if !line.file.is_empty() {
-            snippet = snippet.path(line.file.as_str());
+            snippet = snippet.path(from_here(&line.file));
         }
         group = group.element(snippet);
     }
@@ -74,6 +74,13 @@ fn refused(refusal: &Refusal, log: bool, styled: bool, read: &dyn Fn(&str) -> Op
         out.push_str(refusal.log.trim_end());
     }
     out
+}
+
+/// A path below the working directory as one would write it there.
+fn from_here(path: &str) -> &str {
+    let here = std::env::current_dir().ok();
+    let relative = here.and_then(|here| std::path::Path::new(path).strip_prefix(here).ok()?.to_str());
+    relative.filter(|relative| !relative.is_empty()).unwrap_or(path)
 }
 
 /// The registers that the instruction or the reason names, as `R1=scalar()`: the others are noise here, and in the log.
