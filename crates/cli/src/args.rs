@@ -27,7 +27,7 @@ pub(crate) enum Command {
     #[command(hide = true, name = crate::run::sweeper::SWEEP_COMMAND)]
     Sweep {
         #[arg(required = true)]
-        leftover: skep_engine::Leftover,
+        leftovers: Vec<skep_engine::Leftover>,
     },
     /// Waits, stopped, until `skep run` lets it go, then becomes the command
     #[command(hide = true, name = crate::run::child::WAIT_COMMAND)]

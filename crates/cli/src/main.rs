@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => ps::ps(&args).map(|()| 0),
         Command::Dump(args) => dump::dump(&args).map(|()| 0),
         Command::Doctor(args) => doctor::doctor(&args).map(|()| 0),
-        Command::Sweep { leftover } => run::sweeper::sweep(leftover).map(|()| 0),
+        Command::Sweep { leftovers } => run::sweeper::sweep(&leftovers).map(|()| 0),
         Command::Wait { parent, command } => {
             output::tell(format_args!("error: {:#}", run::child::wait_then_exec(parent, &command)));
             Ok(127)

@@ -7,13 +7,14 @@
 //! assert_eq!((print.pid, print.cpu, print.text.as_str()), (123, 1, "hello"));
 //! ```
 //!
-//! The kernel's one trace is for everybody, and a line of it is seen by one reader alone. So each [`TracePipe`] has an
-//! instance of its own (a directory under tracefs' `instances`) that nothing but `bpf_printk` writes to: several can read
-//! at once, and a person's `cat trace_pipe` misses nothing. Where no instance can be made, the common trace is read.
+//! The kernel's one trace is for everybody, and a line of it is seen by one reader alone. The first [`TracePipe`] on a machine
+//! reads it, and keeps others out of it (the kernel does from 6.6 on, before that a lock); each further one has an instance of its own (a directory under tracefs' `instances`)
+//! that nothing but `bpf_printk` writes to, so that several see every line. An instance takes some milliseconds to make.
 //!
-//! Limits: lines of all programs come along; nothing in them tells whose they are. In the common trace the rest of a print
-//! with line ends in it cannot be told from lines of other tracers. An instance holds the kernel's usual 1.4 MB for each
-//! CPU; that of a process that was killed stays until the next one is made.
+//! Limits: lines of all programs come along. Before 6.6, readers that know nothing of the lock (`cat trace_pipe`) and the first one
+//! take lines from each other. The rest of a print with line ends in it is told from lines of other tracers by what those look
+//! like. An instance holds the kernel's usual 1.4 MB for each CPU; that of a process that was killed stays until the
+//! next one is made.
 
 use crate::error::{Errno, Error, Result};
 use crate::mounts::TraceFs;
@@ -55,7 +56,7 @@ pub enum Line {
         /// How many.
         count: u64,
     },
-    /// Of another tracer, or the rest of a print with line ends in it.
+    /// Of another tracer; from [`parse`] also the rest of a print with line ends in it.
     Other(String),
 }
 
@@ -86,6 +87,14 @@ fn print(line: &str) -> Option<Line> {
         time_s: time.parse().ok()?,
         text: text.to_owned(),
     }))
+}
+
+/// Whether a line is one of a tracer's own, `TASK-PID [CPU] FLAGS TIME: ...`, and not the rest of a print.
+fn is_event(line: &str) -> bool {
+    let Some((before, after)) = line.split_once("] ") else { return false };
+    let cpu = before.rsplit_once('[').map(|(_, cpu)| cpu.trim().parse::<u32>());
+    let time = after.split_whitespace().find_map(|word| word.strip_suffix(':')).map(str::parse::<f64>);
+    matches!((cpu, time), (Some(Ok(_)), Some(Ok(_))))
 }
 
 /// `CPU:1 [LOST 123 EVENTS]`
@@ -168,15 +177,21 @@ impl TracePipe {
     pub fn open() -> Result<TracePipe> {
         let tracefs = TraceFs::shared()?;
         let open = |path: &Path| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        if let Ok(instance) = Instance::new(tracefs)
+        let common = open(&tracefs.path("trace_pipe"));
+        // From 6.6 on the kernel lets in one reader alone; before, the lock tells skeps apart. It ends with the file.
+        let is_taken = match &common {
+            Ok(file) => matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)),
+            Err(e) => e.raw_os_error() == Some(libc::EBUSY),
+        };
+        if is_taken
+            && let Ok(instance) = Instance::new(tracefs)
             && let Ok(file) = open(&instance.path.join("trace_pipe"))
         {
             return Ok(TracePipe { file, instance: Some(instance), rest: Vec::new(), last: None });
         }
-        let file = open(&tracefs.path("trace_pipe")).map_err(|e| {
-            let busy = e.raw_os_error() == Some(libc::EBUSY);
+        let file = common.map_err(|e| {
             let error = Error::file("open", "/sys/kernel/tracing/trace_pipe", e);
-            match busy {
+            match is_taken {
                 true => error.with_next("another program reads it; end that one"),
                 false => error,
             }
@@ -217,8 +232,9 @@ impl TracePipe {
                 match (&mut line, &self.last) {
                     (Line::Print(print), _) => {
                         name(print);
-                        self.last = self.instance.is_some().then(|| print.clone());
+                        self.last = Some(print.clone());
                     }
+                    (Line::Other(text), _) if self.instance.is_none() && is_event(text) => self.last = None,
                     (Line::Other(text), Some(last)) => {
                         line = Line::Print(Print { text: std::mem::take(text), ..last.clone() });
                     }
@@ -249,6 +265,8 @@ mod tests {
         check("   my [odd] task-7 (  77) [001] .....     2.5: bpf_trace_printk: a", "my [odd] task", 7, 1, "a");
         assert_eq!(parse(b"CPU:1 [LOST 123 EVENTS]"), Line::Lost { cpu: 1, count: 123 });
         assert_eq!(parse(b"second line"), Line::Other("second line".into()));
+        assert!(is_event("   bash-99      [003] d..21  9876.543210: sched_switch: prev_comm=x"));
+        assert!(!is_event("second line") && !is_event("[1] a: b") && !is_event("x[2] y 3.5"));
         assert!(matches!(parse(&[0xff, 0, b':', 1]), Line::Other(_)));
     }
 }

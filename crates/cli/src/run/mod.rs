@@ -57,8 +57,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     let mut stream = Stream::new(args, session.as_ref())?;
     let attached = attach_all(session.as_mut(), args, pid)?;
-    let sweepers = attached.iter().filter_map(|attached| attached.leftover).map(Sweeper::start);
-    let sweepers = sweepers.collect::<anyhow::Result<Vec<Sweeper>>>()?;
+    let sweeper = Sweeper::start(&attached.iter().filter_map(|attached| attached.leftover).collect::<Vec<_>>())?;
     session.settled();
     for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
         tell(format_args!("skep: {name}: {note}"));
@@ -93,7 +92,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     stream.finish(session.as_mut()).map_err(|error| diagnose::failure(&error, args.log))?;
     drop(session);
-    sweepers.into_iter().for_each(Sweeper::dismiss);
+    if let Some(sweeper) = sweeper {
+        sweeper.dismiss();
+    }
     stream.end()?;
     Ok(held.as_mut().and_then(Held::ended).map_or(0, exit_code))
 }

@@ -16,11 +16,15 @@ pub(crate) const SWEEP_COMMAND: &str = "__sweep-at-end";
 pub(crate) struct Sweeper(Child);
 
 impl Sweeper {
-    /// Starts one.
-    pub(crate) fn start(leftover: Leftover) -> Result<Sweeper> {
+    /// Starts one for what was attached in this order, where there is anything.
+    pub(crate) fn start(leftovers: &[Leftover]) -> Result<Option<Sweeper>> {
+        if leftovers.is_empty() {
+            return Ok(None);
+        }
         let skep = std::env::current_exe().context("find the skep binary itself")?;
         let child = Command::new(skep)
-            .args([SWEEP_COMMAND, &leftover.to_string()])
+            .arg(SWEEP_COMMAND)
+            .args(leftovers.iter().map(Leftover::to_string))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -28,7 +32,7 @@ impl Sweeper {
             .process_group(0)
             .spawn()
             .context("start what detaches the program if skep is killed")?;
-        Ok(Sweeper(child))
+        Ok(Some(Sweeper(child)))
     }
 
     /// Skep has detached the program itself.
@@ -41,11 +45,13 @@ impl Sweeper {
     }
 }
 
-/// The sweeper's side.
-pub(crate) fn sweep(leftover: Leftover) -> Result<(), Failure> {
+/// The sweeper's side. The last attached goes first: the qdisc goes with the one that it was made for.
+pub(crate) fn sweep(leftovers: &[Leftover]) -> Result<(), Failure> {
     let told = std::io::stdin().read(&mut [0]).context("wait for the end of skep")?;
-    match told {
-        0 => leftover.remove().map_err(|error| Failure::new(Exit::from(error.class()), error)),
-        _ => Ok(()),
+    if told > 0 {
+        return Ok(());
     }
+    let removed: Vec<_> = leftovers.iter().rev().map(|leftover| leftover.remove()).collect();
+    let all: skep_kernel::Result<()> = removed.into_iter().collect();
+    all.map_err(|error| Failure::new(Exit::from(error.class()), error))
 }
