@@ -46,6 +46,8 @@ example sk_lookup '"name":"looked_up","type":"global","value":[1-9]' -- sh -c 'n
 example connect_guard '"verdict":"connect_denied"' --cgroup /sys/fs/cgroup/test --param deny_port=4002 -- \
     sh -c 'echo $$ >/sys/fs/cgroup/test/cgroup.procs; nc -w 1 127.0.0.1 4002 </dev/null; true'
 example task_iter 'comm' --duration 1s
+# Nothing of busybox's asks the C library for a variable; skep itself does.
+example uprobe_getenv '"comm":"skep".*"name":"PATH"' -- skep doctor
 example kprobe_unlink '"name":"removed1"' -- rm /tmp/removed1
 example fentry_unlink '"name":"removed2"' -- rm /tmp/removed2
 example lsm_file_open '"denied":true' --param watch=guarded --param deny=true -- sh -c 'cat /tmp/guarded; true'
