@@ -14,6 +14,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("vm", &["isa", "btf", "abi", "object"]),
     ("kernel", &["isa", "btf", "abi", "object"]),
     ("engine", &["object", "verifier", "vm", "kernel"]),
+    ("progen", &["isa", "btf", "abi", "object"]),
     ("lang", &["isa", "btf", "abi", "object"]),
     ("trace", &["lang", "engine"]),
     ("net", &["object", "kernel"]),
