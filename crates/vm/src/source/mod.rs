@@ -1,1 +1,3 @@
-//! Sources of events.
+//! Sources of events: where a program's contexts come from when no kernel fires them.
+
+pub mod syscalls;
