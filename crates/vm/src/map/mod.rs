@@ -1,1 +1,5 @@
 //! Maps.
+
+/// A map.
+#[derive(Debug)]
+pub struct Map;
