@@ -2,8 +2,9 @@
 //!
 //! The binary (`cargo xtask ...`) only parses arguments and calls into here. One module a subcommand:
 //! [`guest`] boots a Debian kernel in QEMU and runs a command in it; [`bench`] measures skep against libbpf; [`fuzz`] runs
-//! the fuzz targets.
+//! the fuzz targets; [`agree`] holds the verifier against the running kernel.
 
+pub mod agree;
 pub mod bench;
 pub mod fuzz;
 pub mod guest;

@@ -76,6 +76,8 @@ struct Arith<'b, 'c, 'd> {
     packet_loads: bool,
     /// Instructions that are still to be written, about.
     budget: usize,
+    /// Loops that may still be written: a verifier walks through every round.
+    loops: usize,
 }
 
 pub(crate) fn generate(entry: Entry, c: &mut Choices<'_>) -> Draft {
@@ -98,12 +100,16 @@ pub(crate) fn generate(entry: Entry, c: &mut Choices<'_>) -> Draft {
         memory: entry != Entry::Socket,
         packet_loads: entry == Entry::Socket,
         budget,
+        loops: 3,
     };
     main.prologue();
     main.start();
     main.statements(0);
     main.finish(entry != Entry::Socket);
     for (index, func) in funcs.iter().enumerate() {
+        if !b.is_used(*func) {
+            continue;
+        }
         let arity = arities.get(index).copied().unwrap_or(0);
         b.begin(*func);
         let mut sub = Arith {
@@ -116,6 +122,7 @@ pub(crate) fn generate(entry: Entry, c: &mut Choices<'_>) -> Draft {
             memory: false,
             packet_loads: false,
             budget: 5 + budget / 4,
+            loops: 1,
         };
         sub.start();
         sub.statements(0);
@@ -353,7 +360,9 @@ impl Arith<'_, '_, '_> {
         }
         let index = self.number();
         let size = self.c.pick_ref(&Size::ALL).copied().unwrap_or(Size::B);
-        let (base, off, room) = match self.memory && self.c.chance(60) {
+        // A packet would have to be compared with its end anew.
+        let memory = self.memory && self.entry == Entry::Memory;
+        let (base, off, room) = match memory && self.c.chance(60) {
             true => (Reg::R9, 0, MEMORY as i32),
             false => (Reg::FP, -STACK, i32::from(STACK)),
         };
@@ -416,7 +425,11 @@ impl Arith<'_, '_, '_> {
         // Calls spoil r0 to r5, so that the counter is one of the others.
         let keep: Vec<Reg> = self.free.list().into_iter().filter(|reg| *reg >= Reg::R6).collect();
         let Some(counter) = self.c.pick_ref(&keep).copied() else { return };
-        let rounds = 1 + self.c.below(if depth == 0 { 12 } else { 4 }) as i32;
+        let rounds = 1 + self.c.below(if depth == 0 { 6 } else { 2 }) as i32;
+        if self.loops == 0 {
+            return;
+        }
+        self.loops -= 1;
         let up = self.c.chance(50);
         self.b.mov_k(counter, if up { 0 } else { rounds });
         self.live = self.live.without(counter);

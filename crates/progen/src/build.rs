@@ -90,6 +90,12 @@ impl Builder {
         FuncId(self.funcs.len() - 1)
     }
 
+    /// Whether something calls the function or takes its address. What nothing refers to is not to be written: the
+    /// verifier refuses code that cannot be reached.
+    pub(crate) fn is_used(&self, func: FuncId) -> bool {
+        self.goals.iter().any(|(_, goal)| matches!(goal, Goal::Func(goal) if *goal == func.0))
+    }
+
     /// What follows is this function.
     pub(crate) fn begin(&mut self, func: FuncId) {
         let at = self.insns.len();

@@ -195,10 +195,13 @@ impl Generated {
             relocs.push(Reloc { insn: here, kind });
         }
         let func_id = |index: usize| ids.as_ref().and_then(|ids| ids.funcs.get(index)).copied().unwrap_or_default();
+        // The kernel counts only functions that something refers to.
+        let used = self.referred();
         let funcs = self
             .funcs
             .iter()
             .enumerate()
+            .filter(|(index, func)| *index == 0 || used.contains(&func.start))
             .map(|(index, func)| FuncSpan {
                 start: func.start,
                 name: Arc::from(func.name.as_str()),
@@ -240,6 +243,19 @@ impl Generated {
             btf,
             warnings: Vec::new(),
         }
+    }
+
+    /// Slots that are called or whose address is taken.
+    fn referred(&self) -> Vec<InsnIdx> {
+        let mut at = InsnIdx(0);
+        let mut out = Vec::new();
+        for insn in &self.insns {
+            if matches!(insn, Insn::Call(Call::Subprog(_)) | Insn::LoadWide { value: Wide::Func(_), .. }) {
+                out.extend(insn.target(at));
+            }
+            at.0 += insn.slots();
+        }
+        out
     }
 
     /// Types cost the kernel time, so that a program has them only where it does not load without.
