@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build, load and attach a BPF program, and show what it reports
     Run(Box<RunArgs>),
+    /// Run raw bytecode from standard input in the embedded engine, and print its result
+    Exec(ExecArgs),
     /// List the programs, maps and links that are loaded on this machine
     Ps(PsArgs),
     /// Print what a map holds, decoded by its types
@@ -135,6 +137,32 @@ pub(crate) struct RunArgs {
     /// Run this command, and end with it
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecArgs {
+    /// How to run it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) engine: ExecEngine,
+    /// Memory for the program, as hex digits: r1 points to it, r2 is its length
+    #[arg(long, value_name = "HEX")]
+    pub(crate) mem: Option<crate::exec::HexBytes>,
+    /// How many instructions it may run
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    pub(crate) budget: u64,
+    /// Print the program as assembler text in place of running it
+    #[arg(long)]
+    pub(crate) disasm: bool,
+}
+
+/// How `skep exec` runs a program.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum ExecEngine {
+    /// By the interpreter
+    #[default]
+    Interp,
+    /// As machine code
+    Jit,
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ mod args;
 mod diagnose;
 mod doctor;
 mod dump;
+mod exec;
 mod failure;
 mod output;
 mod ps;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Exec(args) => exec::exec(&args).map(|()| 0),
         Command::Ps(args) => ps::ps(&args).map(|()| 0),
         Command::Dump(args) => dump::dump(&args).map(|()| 0),
         Command::Doctor(args) => doctor::doctor(&args).map(|()| 0),
