@@ -517,7 +517,7 @@ impl Tracer {
         let old = u32::try_from(old).unwrap_or(tid);
         if old != tid {
             // The thread takes the place of its process's first one, which ended without a report.
-            self.end_task(tid, Exit { code: 0, signal: libc::SIGKILL as u8, group_dead: false }, false, on_event);
+            self.end_task(tid, Exit { code: 0, signal: 0, group_dead: false }, false, on_event);
             if let Some(state) = self.tasks.remove(&old) {
                 self.tasks.insert(tid, state);
             }
@@ -537,7 +537,7 @@ impl Tracer {
             .map(|(&other, _)| other)
             .collect();
         for other in others {
-            self.end_task(other, Exit { code: 0, signal: libc::SIGKILL as u8, group_dead: false }, false, on_event);
+            self.end_task(other, Exit { code: 0, signal: 0, group_dead: false }, false, on_event);
         }
         if let Some(process) = self.processes.get_mut(&tid) {
             process.live = 1;
