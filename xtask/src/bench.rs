@@ -4,6 +4,7 @@
 //! Absolute times on a shared machine are noise; the ratio of the two medians is what the table is for. Programs are
 //! attached to the whole machine for the few milliseconds of a launch, as any tracing tool does.
 
+use crate::page;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -40,49 +41,36 @@ pub fn main(args: &Args) -> Result<()> {
     let loader = work.join("libbpf_loader");
     run(Command::new("cc").args(["-O2", "-o"]).arg(&loader).arg(root.join("benches/libbpf_loader.c")).arg("-lbpf"))?;
 
-    let mut page = String::new();
-    writeln!(page, "# Performance\n")?;
-    writeln!(
-        page,
-        "Made by `make bench`; each table names what was measured. Kernel {}, {} CPUs.\n",
-        kernel(),
-        cpus()
-    )?;
-    page.push_str(&launches(&skep, &loader, &work, args.rounds)?);
-    page.push_str(&sizes(&skep, &work)?);
-    if args.build {
-        page.push_str(&clean_build(&work)?);
-    }
-    print!("{page}");
+    let mut launch = machine();
+    launch.push_str(&launches(&skep, &loader, &work, args.rounds)?);
+    launch.push_str(&sizes(&skep, &work)?);
+    print!("{launch}");
+    let build = if args.build { Some(clean_build(&work)?) } else { None };
+    print!("{}", build.as_deref().unwrap_or_default());
     if !args.print {
         let path = root.join("docs/performance.md");
-        let old = std::fs::read_to_string(&path).unwrap_or_default();
+        page::put(&path, "launch", &launch)?;
         // What is measured only on request stays from the last time it was.
-        if !args.build
-            && let Some(at) = old.find(BUILD_HEADING)
-        {
-            page.push_str(&old[at..]);
+        if let Some(build) = build {
+            page::put(&path, "build", &build)?;
         }
-        std::fs::write(&path, &page)?;
-        update_readme(&root.join("README.md"), &page)?;
+        update_readme(&root.join("README.md"), &std::fs::read_to_string(&path)?)?;
     }
     Ok(())
 }
 
-/// Puts the tables of the page between the marks of the README.
-fn update_readme(path: &Path, page: &str) -> Result<()> {
-    const BEGIN: &str = "<!-- bench:begin -->\n";
-    const END: &str = "<!-- bench:end -->";
-    let readme = std::fs::read_to_string(path)?;
-    let (before, rest) = readme.split_once(BEGIN).context("README.md has no bench:begin")?;
-    let (_, after) = rest.split_once(END).context("README.md has no bench:end")?;
-    let lines = page.lines().skip_while(|line| !line.starts_with("## "));
-    let tables: String = lines.map(|line| format!("{}\n", line.replacen("## ", "### ", 1))).collect();
-    std::fs::write(path, format!("{before}{BEGIN}{tables}{END}{after}"))?;
-    Ok(())
+/// The machine that a table was made on, as a paragraph.
+pub(crate) fn machine() -> String {
+    format!("Kernel {}, {} CPUs.\n\n", kernel(), cpus())
 }
 
-const BUILD_HEADING: &str = "## Clean release build";
+/// Puts the tables of the launch and of the build between the marks of the README.
+fn update_readme(path: &Path, page: &str) -> Result<()> {
+    let sections = ["launch", "build"].into_iter().filter_map(|name| page::get(page, name));
+    let lines = sections.flat_map(|section| section.lines().skip_while(|line| !line.starts_with("## ")));
+    let tables: String = lines.map(|line| format!("{}\n", line.replacen("## ", "### ", 1))).collect();
+    page::put(path, "bench", &tables)
+}
 
 /// libbpf wants tracefs to be mounted; skep does without. Mounted for the time of the bench where it is not.
 struct TraceFs;
@@ -240,7 +228,7 @@ fn clean_build(work: &Path) -> Result<String> {
     let seconds = started.elapsed().as_secs_f64();
     std::fs::remove_dir_all(&target)?;
     Ok(format!(
-        "{BUILD_HEADING}\n\nBy `cargo xtask bench --build`, dependencies already downloaded: {seconds:.0} s on {} CPUs (to reach: 300 s).\n",
+        "## Clean release build\n\nBy `cargo xtask bench --build`, dependencies already downloaded: {seconds:.0} s on {} CPUs (to reach: 300 s).\n",
         cpus()
     ))
 }
@@ -254,11 +242,11 @@ pub fn compile(source: &Path, work: &Path) -> Result<PathBuf> {
     Ok(object)
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
-fn median(times: &mut [Duration]) -> Duration {
+pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.sort();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }

@@ -8,6 +8,7 @@ pub mod agree;
 pub mod bench;
 pub mod fuzz;
 pub mod guest;
+mod page;
 
 use std::path::{Path, PathBuf};
 
