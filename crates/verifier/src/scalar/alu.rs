@@ -29,6 +29,12 @@ pub fn kernel_tracks(op: AluOp, width: Width, amount: &Scalar, kernel: KernelVer
     }
 }
 
+/// The first kernel whose verifier computes [`Scalar::neg`]; to earlier ones the result is unknown.
+pub const TRACKS_NEG_SINCE: KernelVersion = KernelVersion::new(6, 17);
+
+/// The first kernel whose verifier computes [`Scalar::byte_swap`]; to earlier ones the result is unknown.
+pub const TRACKS_BYTE_SWAP_SINCE: KernelVersion = KernelVersion::new(7, 0);
+
 const fn bits_of(width: Width) -> u32 {
     match width {
         Width::W32 => 32,

@@ -54,7 +54,7 @@ mod tnum;
 #[cfg(test)]
 mod tests;
 
-pub use alu::kernel_tracks;
+pub use alu::{TRACKS_BYTE_SWAP_SINCE, TRACKS_NEG_SINCE, kernel_tracks};
 pub use branch::{decide, refine};
 pub use tnum::Tnum;
 
@@ -138,7 +138,7 @@ impl Draft {
 
     /// For what cannot come out empty, being made of operands that are not: if it did, nothing would be known.
     fn number<const N: u32>(self) -> Num<N> {
-        self.settle().unwrap_or(Num::unknown())
+        self.settle().unwrap_or_default()
     }
 }
 
@@ -195,13 +195,13 @@ impl<const N: u32> Num<N> {
 
     /// Every number whose upper bits, from this one on, are 0: what a load of 8, 16 or 32 bits gives.
     pub fn zero_extended(bits: u32) -> Num<N> {
-        Num::in_unsigned(0, low(bits.min(N))).unwrap_or(Num::unknown())
+        Num::in_unsigned(0, low(bits.min(N))).unwrap_or_default()
     }
 
     /// Every number of this many bits (1 or more), sign-extended.
     pub fn sign_extended(bits: u32) -> Num<N> {
         let bits = bits.clamp(1, N);
-        Num::in_signed(signed(1 << (bits - 1), bits), signed(low(bits - 1), bits)).unwrap_or(Num::unknown())
+        Num::in_signed(signed(1 << (bits - 1), bits), signed(low(bits - 1), bits)).unwrap_or_default()
     }
 
     /// From `first` to `last`, unsigned; `None` where that is no number.

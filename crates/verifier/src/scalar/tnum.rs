@@ -118,7 +118,6 @@ impl Tnum {
 
     /// Sums, modulo 2^64.
     #[inline]
-    #[expect(clippy::should_implement_trait, reason = "abstract operations are not operators")]
     pub const fn add(self, other: Tnum) -> Tnum {
         // A bit of the sum is known where no unknown bit can have carried into it: the sums with every unknown bit 0 and
         // with every unknown bit 1 then agree.
@@ -130,7 +129,6 @@ impl Tnum {
 
     /// Differences, modulo 2^64.
     #[inline]
-    #[expect(clippy::should_implement_trait, reason = "abstract operations are not operators")]
     pub const fn sub(self, other: Tnum) -> Tnum {
         let middle = self.value.wrapping_sub(other.value);
         let most = middle.wrapping_add(self.mask);
@@ -139,6 +137,7 @@ impl Tnum {
     }
 
     /// Products, modulo 2^64. Sound, not best possible.
+    #[expect(clippy::should_implement_trait, reason = "named like the other operations, none of which is an operator")]
     pub fn mul(self, other: Tnum) -> Tnum {
         if self.is_const() || other.is_const() {
             // By the constant's bits: fewer additions of unknowns.
@@ -191,7 +190,6 @@ impl Tnum {
 
     /// Every bit turned.
     #[inline]
-    #[expect(clippy::should_implement_trait, reason = "abstract operations are not operators")]
     pub const fn not(self) -> Tnum {
         Tnum::new(!self.value, self.mask)
     }
