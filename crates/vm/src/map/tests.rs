@@ -1,0 +1,1 @@
+//! Tests of maps through both faces.
