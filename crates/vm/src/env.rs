@@ -194,6 +194,7 @@ impl Env {
 
     /// Ends the run: what it borrowed goes back to the context.
     pub(crate) fn end(&mut self, context: &mut Context) {
+        crate::helpers::settle(self);
         context.give_back(self.packet.take());
         self.context.len = 0;
     }
@@ -261,6 +262,28 @@ impl Env {
         self.after -= grant;
         self.budget += grant;
         true
+    }
+
+    /// Counts `len` instructions that all run unless one faults; `false` if the run's limit may fall among them, when
+    /// nothing is counted and no fault is noted. For compiled code, whose budget does not cover them.
+    #[cold]
+    pub(crate) fn refill_for(&mut self, len: u64) -> bool {
+        while self.budget < len {
+            let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let grant = self.after.min(SLICE);
+            if late || grant == 0 {
+                return false;
+            }
+            self.after -= grant;
+            self.budget += grant;
+        }
+        self.budget -= len;
+        true
+    }
+
+    /// Whether instructions of this run are counted.
+    pub(crate) fn is_counted(&self) -> bool {
+        Env::counts(&self.limits)
     }
 
     /// Instructions that the run has used so far; exact where there is a limit.
@@ -488,6 +511,69 @@ impl Env {
         // SAFETY: as in `bytes`.
         unsafe { crate::memory::store(addr, value) };
         Ok(())
+    }
+
+    /// The program's own memory from this address on, at most `most` bytes of it; empty where the address is not its own.
+    ///
+    /// For addresses that nothing vouches for, such as `bpf_probe_read_kernel` takes: in both modes nothing else is read.
+    pub(crate) fn own_bytes(&self, addr: u64, most: u64) -> &[u8] {
+        let len = self.own_len(addr).min(most);
+        if len == 0 {
+            return &[];
+        }
+        // SAFETY: `own_len` found these bytes in memory that stays for the run, which `self` is borrowed from.
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(addr as usize), len as usize) }
+    }
+
+    /// How many bytes from this address on lie in one stretch of the program's own memory.
+    fn own_len(&self, addr: u64) -> u64 {
+        let after = |start: u64, len: u64| addr.checked_sub(start).and_then(|at| len.checked_sub(at)).unwrap_or(0);
+        let low = self.frame - STACK_FRAME_BYTES as u64;
+        let stack = after(low, self.stack_top() - low);
+        if stack > 0 {
+            return stack;
+        }
+        // The kernel's context structs are not those that programs see, so there is nothing to read in them.
+        let plain = !matches!(self.access, Access::Fields(_));
+        let context = after(self.context.start, self.context.len);
+        if context > 0 {
+            return if plain { context } else { 0 };
+        }
+        if let Some((start, len)) = self.packet.as_ref().and_then(|packet| packet.holds(addr, 1)) {
+            return after(start, len);
+        }
+        if self.checked {
+            return self.regions.at(addr).map_or(0, |region| after(region.start, region.len));
+        }
+        // No list is kept of what a verified program looked up: the maps that it names are asked.
+        // SAFETY: as in `call_back`.
+        let Some(code) = (unsafe { self.code.as_ref() }) else { return 0 };
+        let data = code.data.iter().map(|region| (region.start, region.len));
+        let records = self.scratch.records.iter().copied();
+        let maps = code.maps.iter().filter_map(|map| crate::helpers::stretch_of(map, addr));
+        data.chain(records).chain(maps).map(|(start, len)| after(start, len)).find(|len| *len > 0).unwrap_or(0)
+    }
+
+    /// Copies within the program's memory, checked as in [`Env::bytes`]; the two may overlap.
+    pub(crate) fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), Stop> {
+        self.may(from, len, false)?;
+        self.may(to, len, true)?;
+        if len > 0 {
+            let from = std::ptr::with_exposed_provenance::<u8>(from as usize);
+            // SAFETY: as in `bytes` and `bytes_mut`.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(to as usize).copy_from(from, len as usize) };
+        }
+        Ok(())
+    }
+
+    /// Whether accesses are checked: the program has not been verified.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    /// How many bytes from the context's start on are the program's.
+    pub(crate) fn context_len(&self) -> u64 {
+        self.context.len
     }
 
     /// Calls a function of the program by the value that a function address loads as; gives its r0.
