@@ -97,14 +97,26 @@ pub(crate) struct Callee {
     /// Its number; 0 for a kernel function.
     pub(crate) id: u32,
     pub(crate) name: &'static str,
-    /// For a function of the host program: its place among those that the engine was given.
+    /// For a function of the host program: its place among those that the engine was given. For a call that could not be
+    /// had: its place among the refusals. Where it is there, `Env::code` and `Env::callee` must be set before the call.
     pub(crate) host: Option<usize>,
+}
+
+/// What the instructions of a program name besides functions.
+#[derive(Default)]
+pub(crate) struct Linked {
+    /// Kept while the program is; the addresses of these are the map pointers that the program loads.
+    pub(crate) maps: Vec<Arc<Map>>,
+    /// Stretches of map memory that wide loads point into.
+    pub(crate) data: Vec<Region>,
+    /// Why calls that must not be reached could not be had, by [`Callee::host`].
+    pub(crate) refusals: Vec<String>,
 }
 
 /// Resolves what an instruction names. Given by the loader.
 pub(crate) trait Resolve {
-    /// The maps and the stretches of their memory that were named; asked for at the end.
-    fn finish(&mut self) -> (Vec<Arc<Map>>, Vec<Region>);
+    /// What was named; asked for at the end.
+    fn finish(&mut self) -> Linked;
     /// The helper with this number, or why there is none.
     fn helper(&mut self, at: InsnIdx, id: u32) -> Result<Callee, String>;
     /// The kernel function that this call names, or why there is none.
@@ -312,10 +324,7 @@ pub(crate) struct Code {
     /// By start; the first is the entry.
     pub(crate) funcs: Box<[Func]>,
     pub(crate) callees: Box<[Callee]>,
-    /// Kept while the program is; the addresses of these are the map pointers that the program loads.
-    pub(crate) maps: Vec<Arc<Map>>,
-    /// Stretches of map memory that wide loads point into: address, bytes, whether it may be written, the map's name.
-    pub(crate) data: Vec<Region>,
+    pub(crate) linked: Linked,
 }
 
 /// Marks a value as the address of a function of the program: a tag and the index of its first operation.
@@ -400,8 +409,8 @@ impl Code {
             ops.push(op);
             kinds.push(kind);
         }
-        let (maps, data) = resolve.finish();
-        Ok(Code { name, ops: ops.into(), kinds: kinds.into(), slots, funcs, callees: callees.into(), maps, data })
+        let linked = resolve.finish();
+        Ok(Code { name, ops: ops.into(), kinds: kinds.into(), slots, funcs, callees: callees.into(), linked })
     }
 }
 

@@ -301,7 +301,7 @@ impl Env {
         self.code = code;
         if self.checked {
             self.clear_frame();
-            for region in &code.data {
+            for region in &code.linked.data {
                 self.regions.add(region.clone());
             }
         }
@@ -313,7 +313,7 @@ impl Env {
         if self.checked {
             // SAFETY: as in `call_back`.
             let named = unsafe { self.code.as_ref() }
-                .is_some_and(|code| code.maps.iter().any(|map| Arc::as_ptr(map).addr() as u64 == pointer));
+                .is_some_and(|code| code.linked.maps.iter().any(|map| Arc::as_ptr(map).addr() as u64 == pointer));
             if !named && !self.inner_maps.contains(&pointer) {
                 let why = format!("{pointer:#x} is not a map of this program");
                 return Err(FaultKind::Helper { helper: "map", why }.into());
@@ -548,9 +548,9 @@ impl Env {
         // No list is kept of what a verified program looked up: the maps that it names are asked.
         // SAFETY: as in `call_back`.
         let Some(code) = (unsafe { self.code.as_ref() }) else { return 0 };
-        let data = code.data.iter().map(|region| (region.start, region.len));
+        let data = code.linked.data.iter().map(|region| (region.start, region.len));
         let records = self.scratch.records.iter().copied();
-        let maps = code.maps.iter().filter_map(|map| crate::helpers::stretch_of(map, addr));
+        let maps = code.linked.maps.iter().filter_map(|map| crate::helpers::stretch_of(map, addr));
         data.chain(records).chain(maps).map(|(start, len)| after(start, len)).find(|len| *len > 0).unwrap_or(0)
     }
 
@@ -601,6 +601,14 @@ impl Env {
         let code = unsafe { self.code.as_ref() }?;
         let callee = code.callees.get(self.callee as usize)?;
         self.helpers.get(callee.host?).cloned()
+    }
+
+    /// Why the call that is being made could not be had.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        // SAFETY: as in `call_back`.
+        let code = unsafe { self.code.as_ref() }?;
+        let callee = code.callees.get(self.callee as usize)?;
+        code.linked.refusals.get(callee.host?).cloned()
     }
 
     /// The virtual CPU that the program runs on.

@@ -59,6 +59,12 @@ pub enum FaultKind {
         /// What is wrong.
         why: String,
     },
+    /// A call that could not be had, reached all the same.
+    #[error("{why}")]
+    Unavailable {
+        /// What it is, and why not.
+        why: String,
+    },
     /// A function of the host program that panicked.
     #[error("the host's function {name} panicked")]
     Panic {

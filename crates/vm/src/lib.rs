@@ -26,6 +26,7 @@ mod host;
 mod interp;
 #[cfg(test)]
 mod interp_tests;
+mod load;
 pub mod map;
 mod memory;
 mod packet;
@@ -40,6 +41,7 @@ pub use fault::{BadAccess, Fault, FaultKind, RegionView};
 pub use helper::{FromRegister, Helper, HelperResult, HostFunction, IntoRegister, Stop};
 pub use host::{BadAddress, Clock, Host, Print, Task};
 pub use interp::Trace;
+pub use load::{LIKE_KERNEL, Object, ObjectOptions};
 pub use memory::RegionName;
 pub use program::{Config, LoadError, Memory, Mode, Program, Runner, Vm};
 pub use system::{MAX_PRINTS, OwnTask, Printed, SystemHost};

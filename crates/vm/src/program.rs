@@ -1,7 +1,7 @@
 //! The engine, the programs it has loaded, and how they are run.
 #![expect(unsafe_code, reason = "compiled code and program memory are reached by address")]
 
-use crate::code::{Callee, Code, CodeError, Resolve};
+use crate::code::{Callee, Code, CodeError, Linked, Resolve};
 use crate::context::Context;
 use crate::cpus::Cpus;
 use crate::env::{Env, Limits, MAX_TAIL_CALLS};
@@ -10,12 +10,11 @@ use crate::helper::{Helper, Stop, host_trampoline};
 use crate::helpers;
 use crate::host::{Host, Task};
 use crate::interp::{self, Trace, Untraced};
-use crate::map::Map;
-use crate::memory::Region;
 use skep_abi::ProgramType;
 use skep_isa::{Endian, Insn, InsnIdx, Raw, Wide};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Whether accesses to memory are checked while a program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -111,6 +110,20 @@ pub enum LoadError {
         /// Why.
         cause: CodeError,
     },
+    /// A map that cannot be made or filled.
+    #[error("make map {map}: {cause}")]
+    Map {
+        /// Its name.
+        map: String,
+        /// Why.
+        cause: String,
+    },
+    /// Something else about the object.
+    #[error("{cause}")]
+    Object {
+        /// What is wrong.
+        cause: String,
+    },
     /// Machine code that could not be made.
     #[error("compile program {program}: {cause}")]
     Compile {
@@ -137,6 +150,7 @@ impl fmt::Debug for Program {
 pub(crate) struct Loaded {
     pub(crate) code: Code,
     pub(crate) kind: ProgramType,
+    id: u32,
 }
 
 impl Vm {
@@ -180,7 +194,9 @@ impl Vm {
     ) -> Result<Program, LoadError> {
         let code = Code::build(name.into(), insns, resolve)
             .map_err(|cause| LoadError::Code { program: name.to_owned(), cause })?;
-        Ok(Program { loaded: Arc::new(Loaded { code, kind }) })
+        static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Program { loaded: Arc::new(Loaded { code, kind, id }) })
     }
 
     /// Something to run programs with, for one thread.
@@ -245,8 +261,8 @@ impl Resolve for Unlinked<'_> {
         })
     }
 
-    fn finish(&mut self) -> (Vec<Arc<Map>>, Vec<Region>) {
-        (Vec::new(), Vec::new())
+    fn finish(&mut self) -> Linked {
+        Linked::default()
     }
 }
 
@@ -259,6 +275,16 @@ impl Program {
     /// Its type.
     pub fn kind(&self) -> ProgramType {
         self.loaded.kind
+    }
+
+    /// Its number, different from that of every other program of this process, as a program array shows it.
+    pub fn id(&self) -> u32 {
+        self.loaded.id
+    }
+
+    /// What a tail call of machine code jumps to; 0 where it does not run as machine code.
+    pub(crate) fn entry(&self) -> usize {
+        0
     }
 
     /// Whether it runs as machine code.
@@ -363,7 +389,11 @@ pub(crate) fn tail_target(env: &mut Env, map: u64, index: u32) -> Result<Option<
     if env.tail_calls >= MAX_TAIL_CALLS {
         return Ok(None);
     }
-    let map = env.map(map)?;
-    let _ = (map, index);
-    Ok(None)
+    let target = env.map(map)?.tail_target(index);
+    // SAFETY: the run's guard keeps what stood in the slot.
+    let Some(loaded) = unsafe { target.as_ref() }.and_then(|target| target.program.downcast_ref::<Loaded>()) else {
+        return Ok(None);
+    };
+    env.tail_calls += 1;
+    Ok(Some(&raw const loaded.code))
 }
