@@ -1,0 +1,120 @@
+//! The steps of a path as remarks on the lines where they happen.
+
+use super::MAX_STEPS;
+use super::names::Names;
+use super::source::{Mark, source_line};
+use crate::{LostBy, Origin, Place, Rejection, Step, StepKind};
+use skep_isa::{Insn, InsnIdx, decode_at};
+use skep_object::{ObjectSpec, ProgramSpec};
+
+/// Branches that are shown, the last ones.
+const MAX_BRANCHES: usize = 4;
+
+/// Remarks in the order in which they happen, those that say most.
+pub(super) fn marks(spec: &ObjectSpec, program: &ProgramSpec, rejection: &Rejection, names: &Names) -> Vec<Mark> {
+    let mut said: Vec<(bool, Mark)> = Vec::new();
+    for step in &rejection.path {
+        let Some(text) = remark(spec, program, step, names) else { continue };
+        let is_branch = matches!(step.kind, StepKind::Branch { .. });
+        // A loop passes the same place often: the last time counts.
+        said.retain(|(_, mark)| mark.insn != step.insn || mark.text != text);
+        said.push((is_branch, Mark { insn: step.insn, text: super::clean(&text), primary: false }));
+    }
+    let mut branches = said.iter().filter(|(is_branch, _)| *is_branch).count();
+    let mut others = said.len() - branches;
+    said.retain(|(is_branch, _)| {
+        let left = if *is_branch { &mut branches } else { &mut others };
+        let most = if *is_branch { MAX_BRANCHES } else { MAX_STEPS - MAX_BRANCHES };
+        *left -= 1;
+        *left < most
+    });
+    said.into_iter().map(|(_, mark)| mark).collect()
+}
+
+fn remark(spec: &ObjectSpec, program: &ProgramSpec, step: &Step, names: &Names) -> Option<String> {
+    let name = |place: Place| match (names.get(place), place) {
+        (Some(name), _) => format!("`{name}`"),
+        (None, Place::Reg(register)) => format!("r{}", register.number()),
+        (None, Place::Stack(offset)) => format!("the stack at r10{offset:+}"),
+    };
+    Some(match &step.kind {
+        StepKind::Branch { taken } => return branch(spec, program, step.insn, *taken),
+        StepKind::Origin { place, what } => {
+            let it = name(*place);
+            match what {
+                Origin::Lookup { map } => match map.and_then(|map| spec.maps.get(map.0)) {
+                    Some(map) => {
+                        format!("{it} is looked up in map `{}` here: null if there is no such element", map.name)
+                    }
+                    None => format!("{it} is looked up here: null if there is no such element"),
+                },
+                Origin::Context { field: Some(field), .. } => {
+                    format!("{it} is loaded from `{field}` of the context here")
+                }
+                Origin::Context { field: None, offset } => {
+                    format!("{it} is loaded from the context here, byte {offset}")
+                }
+                Origin::Call { function } => format!("{it} is what `{function}` returns here"),
+                Origin::Map { map, value_offset } => match (spec.maps.get(map.0), value_offset) {
+                    (Some(map), None) => format!("{it} is map `{}` here", map.name),
+                    (Some(map), Some(offset)) => {
+                        let var =
+                            map.vars.iter().find(|var| offset.checked_sub(var.offset).is_some_and(|at| at < var.size));
+                        match var {
+                            Some(var) => format!("{it} is the address of `{}` here", var.name),
+                            None => format!("{it} is an address in `{}` here", map.name),
+                        }
+                    }
+                    (None, _) => format!("{it} is the address of a map here"),
+                },
+                Origin::Constant(value) => {
+                    let value = value.cast_signed();
+                    format!("{it} is set to {value} here")
+                }
+                Origin::Memory => format!("{it} is loaded from memory here: it may be any number of its size"),
+                Origin::Argument(number) => format!("{it} is argument {number} of this function"),
+                Origin::Stack => format!("{it} is an address on the stack here"),
+                Origin::Uninitialised => format!("{it} has no value from here on"),
+                Origin::Other => format!("{it} comes from here"),
+            }
+        }
+        // A copy says little, but its names have been used.
+        StepKind::Copied { .. } => return None,
+        StepKind::CheckLost { place, by } => {
+            let it = name(*place);
+            match by {
+                LostBy::Call { function } => {
+                    format!("what was checked of {it} no longer holds after `{function}`: check again behind it")
+                }
+                LostBy::Write => format!("this write may change {it}: what was checked no longer holds"),
+                LostBy::Release => format!("{it} may no longer be used from here on"),
+            }
+        }
+        StepKind::Changed { place, now } => format!("{} is {now} after this", name(*place)),
+        StepKind::Call { function } => match super::source::function_at(program, *function) {
+            Some(function) => format!("calls `{function}`"),
+            None => return None,
+        },
+        StepKind::Return => return None,
+        StepKind::Acquired { by } => format!("taken by `{by}` here"),
+    })
+}
+
+/// Where a path goes on. The compiler may have turned the condition round, so that the line is named rather than an outcome.
+fn branch(spec: &ObjectSpec, program: &ProgramSpec, insn: InsnIdx, taken: bool) -> Option<String> {
+    let decoded = decode_at(&program.insns, insn).ok()?;
+    let next = if taken { decoded.target(insn)? } else { InsnIdx(insn.0 + decoded.slots()) };
+    let condition = match decoded {
+        Insn::JumpIf { .. } if taken => "jumps",
+        Insn::JumpIf { .. } => "does not jump",
+        _ => return None,
+    };
+    let here = source_line(spec, program, insn).filter(|line| !line.text.trim().is_empty());
+    let Some(here) = here else { return Some(format!("{condition} here")) };
+    let there = source_line(spec, program, next)?;
+    if here.file != there.file {
+        return Some("this path goes on from here".to_owned());
+    }
+    // Within one line (`a && b`) there is nothing to say; the line of what is done next says it all.
+    if here.line == there.line { None } else { Some(format!("this path goes on at line {}", there.line)) }
+}
