@@ -202,42 +202,46 @@ fn make_kind(d: &Definition, layout: &ValueLayout, max_entries: u32, cpus: u32, 
 }
 
 fn check_flags(d: &Definition) -> std::result::Result<(), MapError> {
+    let both = |pair: u64| u64::from(d.flags) & pair == pair;
+    if both(BPF_F_RDONLY | BPF_F_WRONLY) {
+        return d.refuse(Errno::EINVAL, "it cannot be read-only and write-only for user space");
+    }
+    if d.map_type == MapType::BloomFilter {
+        if u64::from(d.value_size) > KMALLOC_MAX {
+            return d.refuse(Errno::E2BIG, format!("its values have at most {KMALLOC_MAX} bytes"));
+        }
+        if d.map_extra & !0xf != 0 {
+            return d.refuse(Errno::EINVAL, "map_extra: at most 15 hash functions");
+        }
+    } else if d.map_extra != 0 {
+        return d.refuse(Errno::EINVAL, "maps of this type have no map_extra; leave it 0");
+    }
     let is_lru = matches!(d.map_type, MapType::LruHash | MapType::LruPercpuHash);
-    let known = facts(d.map_type).flags & !BPF_F_RB_OVERWRITE;
-    // The kernel has an answer of its own for this one.
-    let unknown = u64::from(d.flags) & !known & if is_lru { !BPF_F_NO_PREALLOC } else { u64::MAX };
+    // To these two the kernel has answers of their own.
+    let told_apart =
+        if is_lru { BPF_F_NO_PREALLOC } else { 0 } | if facts(d.map_type).per_cpu { BPF_F_NUMA_NODE } else { 0 };
+    let known = facts(d.map_type).flags & !BPF_F_RB_OVERWRITE | told_apart;
+    let refuse_flags = |what: &str, flags: u64| {
+        d.refuse(Errno::EINVAL, format!("maps of this type {what} {}", skep_abi::flags::names(map_create::ALL, flags)))
+    };
+    let unknown = u64::from(d.flags) & !known;
     if unknown != 0 {
-        return d.refuse(
-            Errno::EINVAL,
-            format!("maps of this type do not take {}", skep_abi::flags::names(map_create::ALL, unknown)),
-        );
+        return refuse_flags("do not take", unknown);
     }
     let missing = facts(d.map_type).required_flags & !u64::from(d.flags);
     if missing != 0 {
-        return d.refuse(
-            Errno::EINVAL,
-            format!("maps of this type need {}", skep_abi::flags::names(map_create::ALL, missing)),
-        );
+        return refuse_flags("need", missing);
     }
-    for pair in [BPF_F_RDONLY | BPF_F_WRONLY, BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG] {
-        if u64::from(d.flags) & pair == pair {
-            return d.refuse(Errno::EINVAL, "it cannot be read-only and write-only");
-        }
+    if both(BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) {
+        return d.refuse(Errno::EINVAL, "it cannot be read-only and write-only for programs");
     }
     if is_lru && d.has(BPF_F_NO_PREALLOC) {
         return d.refuse(Errno::ENOTSUPP, "LRU maps do not take BPF_F_NO_PREALLOC");
     }
     if facts(d.map_type).per_cpu && d.has(BPF_F_NUMA_NODE) {
-        return d.refuse(Errno::EINVAL, "maps with a value for each CPU do not take BPF_F_NUMA_NODE");
+        return refuse_flags("do not take", BPF_F_NUMA_NODE);
     }
-    match d.map_type {
-        MapType::BloomFilter if d.map_extra & !0xf != 0 => {
-            d.refuse(Errno::EINVAL, "map_extra: at most 15 hash functions")
-        }
-        MapType::BloomFilter => Ok(()),
-        _ if d.map_extra != 0 => d.refuse(Errno::EINVAL, "maps of this type have no map_extra; leave it 0"),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn check_sizes(d: &Definition) -> std::result::Result<(), MapError> {
@@ -258,7 +262,7 @@ fn check_sizes(d: &Definition) -> std::result::Result<(), MapError> {
         return d.refuse(Errno::EINVAL, "set max_entries");
     }
     // What is only too large is told apart below.
-    let refused = |rule: SizeRule, size: u32| !rule.allows(size) && !(rule == ANY_SIZE && size > 0);
+    let refused = |rule: SizeRule, size: u32| !(rule.allows(size) || (rule == ANY_SIZE && size > 0));
     if refused(facts.key, d.key_size) {
         return d.refuse(Errno::EINVAL, format!("its key size must be {}", rule_text(facts.key)));
     }
@@ -280,9 +284,7 @@ fn check_sizes(d: &Definition) -> std::result::Result<(), MapError> {
         {
             Some(format!("at most {} entries", 1u32 << 27))
         }
-        M::Queue | M::Stack | M::BloomFilter if value > KMALLOC_MAX => {
-            Some(format!("its values have at most {KMALLOC_MAX} bytes"))
-        }
+        M::Queue | M::Stack if value > KMALLOC_MAX => Some(format!("its values have at most {KMALLOC_MAX} bytes")),
         M::Array if value > i32::MAX as u64 => Some(format!("its values have at most {} bytes", i32::MAX)),
         _ => None,
     };
@@ -322,6 +324,9 @@ fn check_special(d: &Definition) -> std::result::Result<(), MapError> {
             return d.refuse(Errno::EINVAL, format!("{name} at byte {} does not fit into the value", field.offset));
         };
         end = behind;
+        if d.has(BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) {
+            return d.refuse(Errno::EACCES, format!("programs must read and write a value with a {name}"));
+        }
         let allowed = match field.kind {
             SpecialKind::SpinLock => facts.spin_lock,
             SpecialKind::Timer | SpecialKind::Workqueue => facts.timer,
@@ -331,9 +336,6 @@ fn check_special(d: &Definition) -> std::result::Result<(), MapError> {
         }
         if sorted.iter().filter(|other| other.kind == field.kind).count() > 1 {
             return d.refuse(Errno::E2BIG, format!("a value has at most one {name}"));
-        }
-        if d.has(BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) {
-            return d.refuse(Errno::EACCES, format!("programs must read and write a value with a {name}"));
         }
     }
     Ok(())
@@ -345,7 +347,7 @@ fn check_inner(d: &Definition) -> std::result::Result<Option<Box<super::Template
         return Ok(None);
     }
     let Some(inner) = &d.inner else {
-        return d.refuse(Errno::EBADF, "a map of maps needs a template for them (`__array(values, ...)`)");
+        return d.refuse(Errno::EINVAL, "a map of maps needs a template for them (`__array(values, ...)`)");
     };
     if inner.inner.is_some() {
         return d.refuse(Errno::EINVAL, format!("{} is a map of maps itself; there is one level only", inner.name()));

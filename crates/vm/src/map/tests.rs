@@ -1,1 +1,0 @@
-//! Tests of maps through both faces.

@@ -1,0 +1,3 @@
+//! Tests of maps through both faces: by type, against a simple model, against the running kernel, and under stress.
+
+mod kernel;
