@@ -7,6 +7,7 @@ mod codes;
 pub mod render;
 mod report;
 pub mod scalar;
+pub mod versions;
 
 pub use codes::Code;
 pub use report::*;

@@ -151,3 +151,5 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::spec as test_spec;

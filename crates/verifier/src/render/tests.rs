@@ -4,7 +4,7 @@ use skep_abi::ProgramType;
 use skep_isa::{Endian, Reg, assemble, encode};
 use skep_object::{FuncSpan, Hook, Target};
 
-fn spec(text: &str) -> ObjectSpec {
+pub(crate) fn spec(text: &str) -> ObjectSpec {
     let program = ProgramSpec {
         name: "prog".into(),
         section: "xdp".into(),
