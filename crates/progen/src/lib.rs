@@ -23,6 +23,7 @@ mod arith;
 mod build;
 mod choices;
 mod edit;
+mod fragments;
 pub mod kfuncs;
 mod program;
 mod text;
@@ -38,6 +39,7 @@ use skep_abi::{AttachType, ProgramType};
 
 /// What kind of programs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
 pub enum Family {
     /// Exact: computing on plain memory, for `skep exec`.
     ArithMemory,
@@ -45,24 +47,119 @@ pub enum Family {
     ArithXdp,
     /// Exact: computing in a socket filter.
     ArithSocket,
+    /// Packets with checks against their end, also headers of variable length, metadata, options.
+    Packet,
+    /// Lookups with and without a check for null, updates, queues, maps in maps, variables.
+    Maps,
+    /// Values, stack and read-only data at an index that is bounded in one of many ways.
+    Index,
+    /// Numbers and pointers on the stack, by all sizes.
+    Spills,
+    /// Bytes of the stack, and how much of it chains of calls use.
+    Stack,
+    /// Loops bounded by constants, numbers and map values, nested, and `may_goto`.
+    Loops,
+    /// `bpf_loop` and `bpf_for_each_map_elem`.
+    Callbacks,
+    /// Number iterators, by kernel functions.
+    Iterators,
+    /// Static and global functions, with numbers, memory and the context.
+    Subprograms,
+    /// Tail calls, also from functions.
+    TailCalls,
+    /// Helpers of all kinds with memory and sizes.
+    Helpers,
+    /// Ring buffer records, given back or leaked.
+    Ringbuf,
+    /// Dynptrs of ring buffers, map values and packets.
+    Dynptrs,
+    /// Spin locks in map values.
+    Locks,
+    /// Timers in map values.
+    Timers,
+    /// Sockets of the context and looked up, released or leaked.
+    Sockets,
+    /// Fields of the context of every program type, by all sizes.
+    Context,
+    /// Pointer arithmetic and comparisons, allowed and forbidden ones, and leaks.
+    Pointers,
+    /// What is known of numbers: conversions, linked registers, equality, bit tests.
+    Scalars,
+    /// Paths that meet and must not be taken for the same.
+    Precision,
+    /// Kernel objects by their BTF: the current task, arguments of tracepoints, references, RCU.
+    Objects,
+    /// Fragments of all families, in every program type.
+    Mixed,
 }
+
+/// Families with their names.
+static NAMES: &[(Family, &str)] = &[
+    (Family::ArithMemory, "arith-memory"),
+    (Family::ArithXdp, "arith-xdp"),
+    (Family::ArithSocket, "arith-socket"),
+    (Family::Packet, "packet"),
+    (Family::Maps, "maps"),
+    (Family::Index, "index"),
+    (Family::Spills, "spills"),
+    (Family::Stack, "stack"),
+    (Family::Loops, "loops"),
+    (Family::Callbacks, "callbacks"),
+    (Family::Iterators, "iterators"),
+    (Family::Subprograms, "subprograms"),
+    (Family::TailCalls, "tail-calls"),
+    (Family::Helpers, "helpers"),
+    (Family::Ringbuf, "ringbuf"),
+    (Family::Dynptrs, "dynptrs"),
+    (Family::Locks, "locks"),
+    (Family::Timers, "timers"),
+    (Family::Sockets, "sockets"),
+    (Family::Context, "context"),
+    (Family::Pointers, "pointers"),
+    (Family::Scalars, "scalars"),
+    (Family::Precision, "precision"),
+    (Family::Objects, "objects"),
+    (Family::Mixed, "mixed"),
+];
 
 impl Family {
     /// All of them.
-    pub const ALL: &'static [Family] = &[Family::ArithMemory, Family::ArithXdp, Family::ArithSocket];
+    pub const ALL: &'static [Family] = &[
+        Family::ArithMemory,
+        Family::ArithXdp,
+        Family::ArithSocket,
+        Family::Packet,
+        Family::Maps,
+        Family::Index,
+        Family::Spills,
+        Family::Stack,
+        Family::Loops,
+        Family::Callbacks,
+        Family::Iterators,
+        Family::Subprograms,
+        Family::TailCalls,
+        Family::Helpers,
+        Family::Ringbuf,
+        Family::Dynptrs,
+        Family::Locks,
+        Family::Timers,
+        Family::Sockets,
+        Family::Context,
+        Family::Pointers,
+        Family::Scalars,
+        Family::Precision,
+        Family::Objects,
+        Family::Mixed,
+    ];
 
     /// Its name in texts and tables.
     pub fn name(self) -> &'static str {
-        match self {
-            Family::ArithMemory => "arith-memory",
-            Family::ArithXdp => "arith-xdp",
-            Family::ArithSocket => "arith-socket",
-        }
+        NAMES.iter().find(|(family, _)| *family == self).map_or("", |(_, name)| name)
     }
 
     /// The family of this name.
     pub fn from_name(name: &str) -> Option<Family> {
-        Family::ALL.iter().copied().find(|family| family.name() == name)
+        NAMES.iter().find(|(_, known)| *known == name).map(|(family, _)| *family)
     }
 
     /// Whether its programs (without mistakes) are accepted by a verifier and give the same in every engine.
@@ -112,6 +209,7 @@ pub fn generate_from(family: Family, choices: &mut Choices<'_>, options: &Option
         Family::ArithMemory => arith::generate(arith::Entry::Memory, choices),
         Family::ArithXdp => arith::generate(arith::Entry::Packet, choices),
         Family::ArithSocket => arith::generate(arith::Entry::Socket, choices),
+        _ => fragments::generate(family, choices, options),
     };
     let mut program = draft.finish(family);
     if choices.chance(options.mutations) {

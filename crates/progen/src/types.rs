@@ -81,7 +81,11 @@ fn build(program: &Generated) -> Result<(Vec<u8>, Ids), Error> {
     for map in &program.maps {
         maps.push(match map.field {
             Some((field, offset)) => Some((
-                value(&mut out, map.key_size, None, &format!("{}_key", map.name))?,
+                // Arrays take nothing but a number.
+                match map.key_size {
+                    4 => basic.u32,
+                    size => value(&mut out, size, None, &format!("{}_key", map.name))?,
+                },
                 value(&mut out, map.value_size, Some((field, offset)), &format!("{}_value", map.name))?,
             )),
             None => None,
