@@ -42,7 +42,7 @@ impl Default for Limits {
 }
 
 /// A stretch of memory that the last checked access fell into.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Cached {
     pub(crate) start: u64,
@@ -107,6 +107,8 @@ pub struct Env {
     access: Access,
     /// The packet that the context is about.
     pub(crate) packet: Option<Packet>,
+    /// What a cgroup hook makes its system call return.
+    pub(crate) retval: i32,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) task: Arc<dyn Task>,
     helpers: Arc<[Helper]>,
@@ -154,6 +156,7 @@ impl Env {
             context: Region { start: 0, len: 0, writable: false, name: RegionName::Context },
             access: Access::ReadOnly,
             packet: None,
+            retval: 0,
             host,
             task,
             helpers,
@@ -185,17 +188,21 @@ impl Env {
         if self.checked {
             self.regions.clear();
             self.inner_maps.clear();
+            if let Some(pointee) = context.pointee() {
+                self.regions.add(pointee.clone());
+            }
         }
         let (region, access, packet) = context.lend();
         self.context = region;
         self.access = access;
         self.packet = packet;
+        self.retval = 0;
     }
 
     /// Ends the run: what it borrowed goes back to the context.
     pub(crate) fn end(&mut self, context: &mut Context) {
         crate::helpers::settle(self);
-        context.give_back(self.packet.take());
+        context.give_back(self.packet.take(), self.retval);
         self.context.len = 0;
     }
 
@@ -569,6 +576,30 @@ impl Env {
     /// Whether accesses are checked: the program has not been verified.
     pub(crate) fn is_checked(&self) -> bool {
         self.checked
+    }
+
+    /// Where the context stands.
+    pub(crate) fn context_start(&self) -> u64 {
+        self.context.start
+    }
+
+    /// Four bytes of the context, whatever the program may do with them; 0 past its end.
+    pub(crate) fn context_u32(&self, off: usize) -> u32 {
+        let off = off as u64;
+        if off + 4 > self.context.len {
+            return 0;
+        }
+        // SAFETY: within the context, which stays for the run.
+        unsafe { crate::memory::load(self.context.start + off) }
+    }
+
+    /// Writes bytes of the context, whatever the program may do with them; nothing past its end.
+    pub(crate) fn set_context<const N: usize>(&mut self, off: usize, value: [u8; N]) {
+        let off = off as u64;
+        if off + N as u64 <= self.context.len {
+            // SAFETY: within the context, which stays for the run.
+            unsafe { crate::memory::store(self.context.start + off, value) };
+        }
     }
 
     /// How many bytes from the context's start on are the program's.
