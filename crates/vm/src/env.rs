@@ -201,9 +201,23 @@ impl Env {
 
     /// Ends the run: what it borrowed goes back to the context.
     pub(crate) fn end(&mut self, context: &mut Context) {
-        crate::helpers::settle(self);
+        self.settle();
         context.give_back(self.packet.take(), self.retval);
         self.context.len = 0;
+    }
+
+    /// Gives back what a run that ended early still holds.
+    fn settle(&mut self) {
+        let scratch = &mut self.scratch;
+        if let Some(lock) = scratch.lock.take() {
+            // SAFETY: this run took it, in memory that stays for as long as the run's guard does.
+            unsafe { crate::map::spin_unlock(std::ptr::with_exposed_provenance_mut(lock as usize)) };
+        }
+        while let Some((record, _)) = scratch.records.pop() {
+            // SAFETY: this run reserved it and did not give it back; the map is one that its program holds.
+            unsafe { crate::map::ringbuf_discard(std::ptr::with_exposed_provenance_mut(record as usize), 0) };
+        }
+        scratch.bits.clear();
     }
 
     fn stack_top(&self) -> u64 {
@@ -571,6 +585,16 @@ impl Env {
             unsafe { std::ptr::with_exposed_provenance_mut::<u8>(to as usize).copy_from(from, len as usize) };
         }
         Ok(())
+    }
+
+    /// A word of the program's memory that other runs use too; its address is a multiple of 4.
+    pub(crate) fn atomic(&mut self, addr: u64) -> Result<&std::sync::atomic::AtomicU32, Stop> {
+        if !addr.is_multiple_of(4) {
+            return Err(FaultKind::Misaligned { addr, size: 4 }.into());
+        }
+        self.may(addr, 4, true)?;
+        // SAFETY: as in `bytes_mut`; aligned.
+        Ok(unsafe { &*std::ptr::with_exposed_provenance(addr as usize) })
     }
 
     /// Whether accesses are checked: the program has not been verified.

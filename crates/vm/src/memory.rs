@@ -28,6 +28,8 @@ pub enum RegionName {
     Metadata,
     /// A value of this map.
     MapValue(Arc<str>),
+    /// A key of this map, lent to a callback.
+    MapKey(Arc<str>),
     /// A record reserved in this ring buffer.
     Record(Arc<str>),
     /// What this helper or kernel function returned.
@@ -43,6 +45,7 @@ impl fmt::Display for RegionName {
             RegionName::Packet => f.write_str("the packet"),
             RegionName::Metadata => f.write_str("the packet's metadata"),
             RegionName::MapValue(map) => write!(f, "a value of map {map}"),
+            RegionName::MapKey(map) => write!(f, "a key of map {map}"),
             RegionName::Record(map) => write!(f, "a record of {map}"),
             RegionName::Result(helper) => write!(f, "the result of {helper}"),
         }

@@ -1,26 +1,32 @@
 //! The helpers and kernel functions that have a meaning outside the kernel, by number and by name.
 
+mod control;
+mod dynptr;
+mod format;
+mod iter;
+mod maps;
+mod print;
+mod probe;
+mod strings;
 mod table;
+mod task;
+mod text;
+mod time;
+mod tracing;
 
-use crate::env::Env;
 use crate::helper::{Builtin, HelperResult};
-use crate::map::Map;
 
-/// What helpers keep for the length of a run.
+pub(crate) use maps::stretch_of;
+
+/// What helpers keep for the length of a run; [`crate::env::Env`] gives back what is left at its end.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// Ring buffer records that are reserved and neither submitted nor discarded: address and bytes.
     pub(crate) records: Vec<(u64, u64)>,
-    /// Spin locks that are held, by address.
-    locks: Vec<u64>,
-}
-
-/// At the end of a run: what a program that faulted still holds is given back.
-pub(crate) fn settle(_env: &mut Env) {}
-
-/// The stretch of a map's memory for values that an address lies in: start and bytes.
-pub(crate) fn stretch_of(_map: &Map, _addr: u64) -> Option<(u64, u64)> {
-    None
+    /// The spin lock that is held, by its address.
+    pub(crate) lock: Option<u64>,
+    /// What bit iterators go over.
+    pub(crate) bits: Vec<Option<Box<[u64]>>>,
 }
 
 /// The helper with this number, if it has a meaning here.
