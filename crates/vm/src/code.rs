@@ -8,6 +8,7 @@
 //! Limits: at most [`MAX_INSNS`] instructions a program; `gotox`, `callx` and arena casts are refused by name.
 
 use crate::helper::HelperFn;
+use crate::jit::{Native, Options};
 use crate::map::Map;
 use crate::memory::Region;
 use skep_isa::{
@@ -325,6 +326,8 @@ pub(crate) struct Code {
     pub(crate) funcs: Box<[Func]>,
     pub(crate) callees: Box<[Callee]>,
     pub(crate) linked: Linked,
+    /// Machine code, if it was compiled.
+    pub(crate) native: Option<Box<dyn Native>>,
 }
 
 /// Marks a value as the address of a function of the program: a tag and the index of its first operation.
@@ -333,6 +336,11 @@ pub(crate) struct Code {
 pub(crate) const FUNC_TAG: u64 = 0x4642_5046_0000_0000;
 
 impl Code {
+    /// Its machine code, if that sees to what such a run asks for.
+    pub(crate) fn native_for(&self, options: Options) -> Option<&dyn Native> {
+        self.native.as_deref().filter(|native| native.options() == options)
+    }
+
     /// The instruction slot of an operation.
     pub(crate) fn slot(&self, op: usize) -> InsnIdx {
         InsnIdx(self.slots.get(op).copied().unwrap_or_default())
@@ -410,7 +418,8 @@ impl Code {
             kinds.push(kind);
         }
         let linked = resolve.finish();
-        Ok(Code { name, ops: ops.into(), kinds: kinds.into(), slots, funcs, callees: callees.into(), linked })
+        let (ops, kinds, callees) = (ops.into(), kinds.into(), callees.into());
+        Ok(Code { name, ops, kinds, slots, funcs, callees, linked, native: None })
     }
 }
 

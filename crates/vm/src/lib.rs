@@ -26,6 +26,7 @@ mod host;
 mod interp;
 #[cfg(test)]
 mod interp_tests;
+mod jit;
 mod load;
 pub mod map;
 mod memory;

@@ -192,8 +192,18 @@ impl Vm {
         insns: &[(InsnIdx, Insn)],
         resolve: &mut dyn Resolve,
     ) -> Result<Program, LoadError> {
-        let code = Code::build(name.into(), insns, resolve)
+        let mut code = Code::build(name.into(), insns, resolve)
             .map_err(|cause| LoadError::Code { program: name.to_owned(), cause })?;
+        if self.shared.config.mode == Mode::Compiled
+            && let Some(compiler) = crate::jit::compiler()
+        {
+            let counted = Env::counts(&self.shared.config.limits);
+            let options = crate::jit::Options { checked: self.shared.config.memory == Memory::Checked, counted };
+            let native = compiler
+                .compile(&code, options)
+                .map_err(|cause| LoadError::Compile { program: name.to_owned(), cause })?;
+            code.native = Some(native);
+        }
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Ok(Program { loaded: Arc::new(Loaded { code, kind, id }) })
@@ -284,12 +294,17 @@ impl Program {
 
     /// What a tail call of machine code jumps to; 0 where it does not run as machine code.
     pub(crate) fn entry(&self) -> usize {
-        0
+        self.loaded.code.native.as_ref().map_or(0, |native| native.entry())
     }
 
     /// Whether it runs as machine code.
     pub fn is_compiled(&self) -> bool {
-        false
+        self.loaded.code.native.is_some()
+    }
+
+    /// Its machine code; empty where it is interpreted.
+    pub fn machine_code(&self) -> &[u8] {
+        self.loaded.code.native.as_ref().map_or(&[], |native| native.bytes())
     }
 
     /// The slot of the instruction with this index, as [`Trace`] counts them.
@@ -331,6 +346,13 @@ impl Runner {
     /// Runs a program once, with r1 pointing to the context (and r2 its length for the caller's memory). Gives r0.
     pub fn run(&mut self, program: &Program, context: &mut Context<'_>) -> Result<u64, Fault> {
         self.run_by(program, context, |env, code, args| {
+            if let Some(native) = code.native_for(crate::jit::Options::of(env)) {
+                env.call_func = crate::jit::call_func;
+                // SAFETY: the run is started, the code is this program's, and the options are the run's; in the fast mode
+                // the program has been verified, as `Memory::Fast` demands.
+                return unsafe { native.run(env, 0, args) };
+            }
+            env.call_func = interp::call_func;
             let mut regs = [0; 16];
             regs[1..6].copy_from_slice(&args);
             match env.checked {
@@ -351,6 +373,7 @@ impl Runner {
     ) -> Result<u64, Fault> {
         let checked = std::mem::replace(&mut self.env.checked, true);
         let result = self.run_by(program, context, |env, code, args| {
+            env.call_func = interp::call_func;
             let mut regs = [0; 16];
             regs[1..6].copy_from_slice(&args);
             // SAFETY: the run is started.

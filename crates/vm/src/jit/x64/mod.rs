@@ -1,0 +1,319 @@
+//! The compiler for x86-64, by the iced-x86 assembler.
+//!
+//! | BPF | r0 | r1 | r2 | r3 | r4 | r5 | r6 | r7 | r8 | r9 | r10 |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|
+//! | x86 | rax | rdi | rsi | rdx | rcx | r8 | rbx | r13 | r14 | r15 | rbp |
+//!
+//! These are the registers of the C calling convention, so a helper is called with its arguments where they are. r12 holds
+//! the [`Env`]; r9, r10 and r11 are free between operations. Frames of the program are in the run's own stack (rbp), the
+//! native stack has return addresses and saved registers only.
+//!
+//! What is seldom needed (a fault, a look at the regions, a used-up budget) stands behind the code, so that the code itself
+//! runs straight on. Within a function the native stack pointer is a multiple of 16 if it, or something that it may need, calls.
+//!
+//! A run enters by `enter`, which saves what C code expects to be kept and puts the stack pointer into the run; a fault
+//! takes it from there and leaves. Between two entries there is Rust code (a helper that calls back), which sees that the
+//! inner one faulted and returns, so that the outer one leaves as well.
+#![expect(unsafe_code, reason = "machine code is entered by address")]
+
+mod alu;
+mod calls;
+mod cold;
+mod memory;
+
+use super::exec::{Blank, Executable};
+use super::flow::{Flow, FuncFlow};
+use super::runtime::Place;
+use super::{Compiler, Native, Options};
+use crate::code::{Code, Kind};
+use crate::env::Env;
+use cold::{Shared, Stub};
+use iced_x86::code_asm::{
+    AsmRegister8, AsmRegister16, AsmRegister32, AsmRegister64, CodeAssembler, CodeLabel, qword_ptr,
+    registers::{gpr8::*, gpr16::*, gpr32::*, gpr64::*},
+};
+use iced_x86::{BlockEncoderOptions, IcedError};
+
+type Emitted<T = ()> = Result<T, IcedError>;
+
+/// A register: 0 to 10 those of BPF, then those that only the compiler uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Gp(u8);
+
+const S9: Gp = Gp(11);
+const S10: Gp = Gp(12);
+const S11: Gp = Gp(13);
+const ENV: Gp = Gp(14);
+const R0: Gp = Gp(0);
+const R3: Gp = Gp(3);
+const R4: Gp = Gp(4);
+const FP: Gp = Gp(10);
+
+const A64: [AsmRegister64; 16] = [rax, rdi, rsi, rdx, rcx, r8, rbx, r13, r14, r15, rbp, r9, r10, r11, r12, rsp];
+const A32: [AsmRegister32; 16] = [eax, edi, esi, edx, ecx, r8d, ebx, r13d, r14d, r15d, ebp, r9d, r10d, r11d, r12d, esp];
+const A16: [AsmRegister16; 16] = [ax, di, si, dx, cx, r8w, bx, r13w, r14w, r15w, bp, r9w, r10w, r11w, r12w, sp];
+const A8: [AsmRegister8; 16] = [al, dil, sil, dl, cl, r8b, bl, r13b, r14b, r15b, bpl, r9b, r10b, r11b, r12b, spl];
+
+impl Gp {
+    fn r64(self) -> AsmRegister64 {
+        A64[usize::from(self.0 & 15)]
+    }
+    fn r32(self) -> AsmRegister32 {
+        A32[usize::from(self.0 & 15)]
+    }
+    fn r16(self) -> AsmRegister16 {
+        A16[usize::from(self.0 & 15)]
+    }
+    fn r8(self) -> AsmRegister8 {
+        A8[usize::from(self.0 & 15)]
+    }
+}
+
+/// A field of the run.
+macro_rules! env_field {
+    ($($field:tt)+) => {
+        iced_x86::code_asm::registers::gpr64::r12 + std::mem::offset_of!($crate::env::Env, $($field)+) as i32
+    };
+}
+use env_field;
+
+/// Compiles for x86-64.
+pub(super) struct X64;
+
+impl Compiler for X64 {
+    fn compile(&self, code: &Code, options: Options) -> Result<Box<dyn Native>, String> {
+        let mut asm = Asm::new(code, options).map_err(|error| error.to_string())?;
+        asm.program().map_err(|error| error.to_string())?;
+        Ok(Box::new(asm.link()?))
+    }
+}
+
+/// Code for x86-64 that can be run.
+struct X64Code {
+    code: Executable,
+    options: Options,
+    /// Offset of `enter`.
+    enter: usize,
+    /// First operation and offset of each function, by operation.
+    funcs: Box<[(u32, usize)]>,
+}
+
+impl Native for X64Code {
+    fn options(&self) -> Options {
+        self.options
+    }
+
+    fn entry(&self) -> usize {
+        self.code.address(self.funcs.first().map_or(0, |(_, offset)| *offset))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.code.bytes()
+    }
+
+    unsafe fn run(&self, env: &mut Env, start: u32, args: [u64; 5]) -> u64 {
+        let place = self.funcs.binary_search_by_key(&start, |(op, _)| *op).unwrap_or(0);
+        let offset = self.funcs.get(place).map_or(0, |(_, offset)| *offset);
+        type Enter = unsafe extern "C" fn(*mut Env, *const [u64; 5], usize) -> u64;
+        // SAFETY: `enter` was compiled to be such a function.
+        let enter = unsafe { std::mem::transmute::<usize, Enter>(self.code.address(self.enter)) };
+        // SAFETY: by the caller.
+        unsafe { enter(env, &raw const args, self.code.address(offset)) }
+    }
+}
+
+/// A program on its way to machine code.
+struct Asm<'c> {
+    a: CodeAssembler,
+    code: &'c Code,
+    options: Options,
+    flow: Flow,
+    /// The processor has shifts by any register.
+    bmi2: bool,
+    /// By operation, where one is entered.
+    labels: Vec<CodeLabel>,
+    stubs: Vec<Stub>,
+    shared: Shared,
+    /// How many instructions there were when the last label was set.
+    labelled: usize,
+    /// Of the function being compiled.
+    func: FuncFlow,
+    /// Whether its native stack pointer is a multiple of 16.
+    aligned: bool,
+    /// Operation being compiled, and how many are left in its block after it.
+    at: usize,
+    left: u32,
+    /// Whether functions are called that start where the program does.
+    start_is_called: bool,
+}
+
+impl<'c> Asm<'c> {
+    fn new(code: &'c Code, options: Options) -> Emitted<Asm<'c>> {
+        let mut a = CodeAssembler::new(64)?;
+        let flow = Flow::of(code);
+        let labels =
+            flow.entered.iter().map(|entered| if *entered { a.create_label() } else { CodeLabel::default() }).collect();
+        let shared = Shared::new(&mut a);
+        // A value that means function 0 makes it one that others call, too.
+        let start_is_called = code.ops.iter().zip(&code.kinds).any(|(op, kind)| match kind {
+            Kind::CallSub => op.target() == 0,
+            Kind::Wide => op.imm as u64 == crate::code::FUNC_TAG,
+            _ => false,
+        });
+        Ok(Asm {
+            a,
+            code,
+            options,
+            flow,
+            bmi2: std::arch::is_x86_feature_detected!("bmi2"),
+            labels,
+            stubs: Vec::new(),
+            shared,
+            labelled: usize::MAX,
+            func: FuncFlow::default(),
+            aligned: false,
+            at: 0,
+            left: 0,
+            start_is_called,
+        })
+    }
+
+    fn program(&mut self) -> Emitted {
+        self.enter()?;
+        for (index, func) in self.code.funcs.iter().enumerate() {
+            self.func = self.flow.funcs.get(index).copied().unwrap_or_default();
+            self.aligned = self.func.calls || self.options.checked || self.options.counted;
+            self.left = 0;
+            for at in func.start..func.end {
+                self.at = at as usize;
+                if self.flow.entered[self.at] {
+                    self.labels[self.at] = self.set_label(self.labels[self.at])?;
+                }
+                if at == func.start {
+                    self.prologue()?;
+                }
+                self.count_block()?;
+                self.op()?;
+            }
+            self.cold()?;
+        }
+        self.shared_code()
+    }
+
+    /// At the first operation of a block: counts the block.
+    fn count_block(&mut self) -> Emitted {
+        match self.flow.block_len[self.at] {
+            0 => self.left = self.left.saturating_sub(1),
+            len => {
+                self.left = len - 1;
+                if self.options.counted {
+                    let (label, back) = (self.a.create_label(), self.a.create_label());
+                    self.a.sub(qword_ptr(env_field!(budget)), len as i32)?;
+                    self.a.jb(label)?;
+                    self.set_label(back)?;
+                    self.stubs.push(Stub::Refill { label, back, len, op: self.at as u32 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the next instruction a name.
+    fn set_label(&mut self, mut label: CodeLabel) -> Emitted<CodeLabel> {
+        // The assembler takes one label an instruction.
+        if self.labelled == self.a.instructions().len() {
+            self.a.zero_bytes()?;
+        }
+        self.labelled = self.a.instructions().len();
+        self.a.set_label(&mut label)?;
+        Ok(label)
+    }
+
+    fn label_of(&self, op: usize) -> CodeLabel {
+        self.labels.get(op).copied().unwrap_or_default()
+    }
+
+    fn place(&self) -> Place {
+        Place { op: self.at as u32, uncounted: if self.options.counted { self.left } else { 0 } }
+    }
+
+    fn op(&mut self) -> Emitted {
+        let (op, kind) = (self.code.ops[self.at], self.code.kinds[self.at]);
+        let (dst, src) = (Gp(op.dst), Gp(op.src));
+        match kind {
+            Kind::Alu { width, op: alu, imm: true } => self.alu_imm(width, alu, dst, op.imm as i32),
+            Kind::Alu { width, op: alu, imm: false } => self.alu_reg(width, alu, dst, src),
+            Kind::Neg { width } => self.neg(width, dst),
+            Kind::MovSx(form) => self.mov_sx(form, dst, src),
+            Kind::Swap { .. } => self.swap(op.code, dst),
+            Kind::Wide => self.mov_imm(dst, op.imm as u64),
+            Kind::Load(size) => self.load(size, dst, src, op.off),
+            Kind::LoadSx(size) => self.load_sx(size, dst, src, op.off),
+            Kind::Store { size, imm: true } => self.store_imm(size, dst, op.off, op.imm as i32),
+            Kind::Store { size, imm: false } => self.store(size, dst, op.off, src),
+            Kind::Atomic { width, op: atomic } => self.atomic(width, atomic, dst, op.off, src),
+            Kind::LoadAcquire(size) => {
+                self.check_atomic(src, op.off, size.bytes(), false)?;
+                self.plain_load(size, dst, src, op.off)
+            }
+            Kind::StoreRelease(size) => {
+                self.check_atomic(dst, op.off, size.bytes(), true)?;
+                self.plain_store(size, dst, op.off, src)
+            }
+            Kind::PacketLoad { size, indirect } => self.packet_load(size, indirect.then_some(src), op.imm as i32),
+            Kind::Jump => {
+                let target = self.label_of(op.target());
+                self.a.jmp(target)
+            }
+            Kind::JumpIf { width, op: jump, imm } => {
+                let target = self.label_of(op.target());
+                match imm {
+                    true => self.jump_imm(width, jump, dst, op.imm as i32, target),
+                    false => self.jump_reg(width, jump, dst, src, target),
+                }
+            }
+            Kind::MayGoto => {
+                let target = self.label_of(op.target());
+                let left = qword_ptr(env_field!(may_goto));
+                self.a.cmp(left, 0)?;
+                self.a.je(target)?;
+                self.a.dec(left)
+            }
+            Kind::CallHelper => self.call_helper(op),
+            Kind::CallSub => self.call_sub(op.target()),
+            Kind::TailCall => self.tail_call(),
+            Kind::Exit => self.epilogue(),
+        }
+    }
+
+    /// Assembles all of it into memory that can be run.
+    fn link(mut self) -> Result<X64Code, String> {
+        // Enough for nearly all programs; the code is assembled again where it is not.
+        let mut room = self.a.instructions().len() * 8 + 256;
+        let memory = |error: std::io::Error| format!("no memory for machine code: {error}");
+        for _ in 0..3 {
+            let blank = Blank::new(room).map_err(memory)?;
+            let assembled = self
+                .a
+                .assemble_options(blank.address() as u64, BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)
+                .map_err(|error| error.to_string())?;
+            let bytes = &assembled.inner.code_buffer;
+            if bytes.len() > blank.capacity() {
+                room = bytes.len() + bytes.len() / 8;
+                continue;
+            }
+            let code = blank.write(bytes).map_err(memory)?;
+            let base = code.address(0) as u64;
+            let offset_of = |label: &CodeLabel| {
+                assembled.label_ip(label).map(|ip| (ip - base) as usize).map_err(|error| error.to_string())
+            };
+            let enter = offset_of(&self.shared.enter)?;
+            let mut funcs = Vec::with_capacity(self.code.funcs.len());
+            for func in &self.code.funcs {
+                funcs.push((func.start, offset_of(&self.labels[func.start as usize])?));
+            }
+            return Ok(X64Code { code, options: self.options, enter, funcs: funcs.into() });
+        }
+        Err("the machine code does not settle at one size".to_owned())
+    }
+}
