@@ -4,6 +4,7 @@
 //! path through the program as the kernel's verifier does. It is pure: no I/O, no kernel, no panic on any input.
 
 mod codes;
+pub mod pages;
 pub mod render;
 mod report;
 pub mod scalar;
