@@ -12,7 +12,7 @@ SKEP := target/release/skep
 # rustup puts cargo here; a shell that was open before does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test lint unit guests bench fuzz deps deps-test install clean
+.PHONY: help run build test lint unit guests bench bench-vm fuzz deps deps-test install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ guests: deps-test ## only the tests that boot guest kernels
 
 bench: deps-test build ## skep and libbpf side by side; writes docs/performance.md
 	$(CARGO) xtask bench
+
+bench-vm: deps-test ## the embedded engine, the kernel's compiler and rbpf side by side; writes docs/performance.md
+	$(CARGO) xtask bench-vm
 
 fuzz: deps ## every fuzz target for FUZZ_SECONDS=60 each
 	$(CARGO) xtask fuzz --seconds $(or $(FUZZ_SECONDS),60)

@@ -17,6 +17,8 @@ enum Command {
     Guest(xtask::guest::cli::Args),
     /// Measure skep against libbpf and write docs/performance.md
     Bench(xtask::bench::Args),
+    /// The embedded engine against the kernel's compiler, rbpf and Rust
+    BenchVm(xtask::bench_vm::Args),
     /// Hold the verifier against the running kernel on generated programs (as root)
     Agree(xtask::agree::Args),
     /// Run the fuzz targets
@@ -26,6 +28,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Guest(args) => xtask::guest::cli::main(&args),
+        Command::BenchVm(args) => report(xtask::bench_vm::main(&args)),
         Command::Bench(args) => report(xtask::bench::main(&args)),
         Command::Agree(args) => report(xtask::agree::main(&args)),
         Command::Fuzz(args) => report(xtask::fuzz::main(&args)),

@@ -13,7 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("verifier", &["isa", "btf", "abi", "object"]),
     ("vm", &["isa", "btf", "abi", "object"]),
     ("kernel", &["isa", "btf", "abi", "object"]),
-    ("engine", &["object", "verifier", "vm", "kernel"]),
+    ("engine", &["abi", "object", "verifier", "vm", "kernel"]),
     ("progen", &["isa", "btf", "abi", "object"]),
     ("lang", &["isa", "btf", "abi", "object"]),
     ("trace", &["lang", "engine"]),

@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build, load and attach a BPF program, and show what it reports
     Run(Box<RunArgs>),
+    /// Tell whether programs are safe, and if not why, without loading them
+    Check(Box<CheckArgs>),
     /// Run raw bytecode from standard input in the embedded engine, and print its result
     Exec(ExecArgs),
     /// List the programs, maps and links that are loaded on this machine
@@ -54,11 +56,13 @@ pub(crate) enum Format {
 /// Where programs run.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum EngineChoice {
-    /// The best that this machine offers
+    /// The kernel; the embedded engine where the kernel does not take the program and a command or a capture is given
     #[default]
     Auto,
     /// The running Linux kernel
     Kernel,
+    /// The embedded engine, without a kernel or rights: on the system calls of a command, or on a capture
+    Vm,
 }
 
 #[derive(Args, Debug)]
@@ -66,6 +70,14 @@ pub(crate) struct RunArgs {
     /// Where to run the programs
     #[arg(long, value_enum, default_value_t)]
     pub(crate) engine: EngineChoice,
+
+    /// Run XDP, tc and socket filter programs over this capture (pcap or pcapng, - for standard input)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "iface", "cgroup", "pid"])]
+    pub(crate) packets: Option<String>,
+
+    /// Write the packets that pass to this capture, as the programs left them (- for standard output)
+    #[arg(long, value_name = "FILE", requires = "packets")]
+    pub(crate) out: Option<String>,
 
     /// Stop after this time, such as 10s, 500ms or 2m (default: run until Ctrl-C)
     #[arg(long, short = 'd', value_name = "TIME", value_parser = duration)]
@@ -137,6 +149,92 @@ pub(crate) struct RunArgs {
     /// Run this command, and end with it
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// C source files, or objects that were built from them; - with --raw
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Check for these kernels, such as 5.10,5.15,6.1, and print a table
+    #[arg(long = "kernel", value_name = "LIST", value_delimiter = ',')]
+    pub(crate) kernels: Vec<skep_abi::KernelVersion>,
+
+    /// Check against the types of this kernel: its /sys/kernel/btf/vmlinux, or its image
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<PathBuf>,
+
+    /// Check only this program of the file (may be repeated)
+    #[arg(long = "prog", value_name = "NAME")]
+    pub(crate) programs: Vec<String>,
+
+    /// What a program is where its section name does not say, such as xdp or 2/1=tc (may be repeated)
+    #[arg(long = "type", value_name = "[SECTION=]TYPE")]
+    pub(crate) types: Vec<TypeChoice>,
+
+    /// Check a program of this type that comes as hex digits from standard input
+    #[arg(long, value_name = "TYPE", conflicts_with_all = ["types", "programs", "cflags"])]
+    pub(crate) raw: Option<ProgramKind>,
+
+    /// Text or JSON, one object a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+
+    /// Show where the instructions went: by function, loop and source line
+    #[arg(long, conflicts_with = "kernels")]
+    pub(crate) complexity: bool,
+
+    /// Explain an error code, such as SKEP0007
+    #[arg(long, value_name = "CODE", conflicts_with = "files")]
+    pub(crate) explain: Option<String>,
+
+    /// Pass this to clang (may be repeated), such as --cflag=-DDEBUG
+    #[arg(long = "cflag", value_name = "FLAG", allow_hyphen_values = true)]
+    pub(crate) cflags: Vec<OsString>,
+}
+
+/// What a program is: by the name of its type, or by what its section would be called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ProgramKind {
+    pub(crate) prog_type: skep_abi::ProgramType,
+    pub(crate) attach_type: Option<skep_abi::AttachType>,
+    pub(crate) sleepable: bool,
+}
+
+impl std::str::FromStr for ProgramKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ProgramKind, String> {
+        let hook = skep_object::sections::hook(text).hook;
+        if hook.prog_type != skep_abi::ProgramType::Unspec {
+            let (prog_type, attach_type, sleepable) = (hook.prog_type, hook.attach_type, hook.sleepable);
+            return Ok(ProgramKind { prog_type, attach_type, sleepable });
+        }
+        match skep_abi::ProgramType::from_name(text) {
+            Some(prog_type) if prog_type != skep_abi::ProgramType::Unspec => {
+                Ok(ProgramKind { prog_type, attach_type: None, sleepable: false })
+            }
+            _ => Err("no such program type: write xdp, tc, socket_filter, tracepoint, cgroup/connect4 ...".to_owned()),
+        }
+    }
+}
+
+/// A `--type`, perhaps for one section only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct TypeChoice {
+    pub(crate) section: Option<String>,
+    pub(crate) kind: ProgramKind,
+}
+
+impl std::str::FromStr for TypeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<TypeChoice, String> {
+        match text.rsplit_once('=') {
+            Some((section, kind)) => Ok(TypeChoice { section: Some(section.to_owned()), kind: kind.parse()? }),
+            None => Ok(TypeChoice { section: None, kind: text.parse()? }),
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -241,6 +339,18 @@ mod tests {
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert!(duration("-1").is_err());
         assert!(duration("soon").is_err());
+    }
+
+    #[test]
+    fn program_types_by_name_or_section() {
+        let kind = |text: &str| text.parse::<ProgramKind>().map(|kind| (kind.prog_type, kind.attach_type));
+        use skep_abi::{AttachType as A, ProgramType as P};
+        assert_eq!(kind("socket_filter"), Ok((P::SocketFilter, None)));
+        assert_eq!(kind("cgroup/connect4"), Ok((P::CgroupSockAddr, Some(A::CgroupInet4Connect))));
+        assert_eq!(kind("xdp").map(|kind| kind.0), Ok(P::Xdp));
+        assert!(kind("nothing").is_err());
+        let choice: TypeChoice = "2/1=tc".parse().expect("parses");
+        assert_eq!((choice.section.as_deref(), choice.kind.prog_type), (Some("2/1"), P::SchedCls));
     }
 
     #[test]

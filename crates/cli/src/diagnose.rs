@@ -23,7 +23,7 @@ pub(crate) fn failure(error: &Error, log: bool) -> Failure {
 
 /// A source file. Its name comes from the object, which may name anything: what is no file, or no text of a sensible size, is
 /// not read.
-fn read_source(path: &str) -> Option<String> {
+pub(crate) fn read_source(path: &str) -> Option<String> {
     const MOST_BYTES: u64 = 16 << 20;
     let about = std::fs::metadata(path).ok()?;
     if about.is_file() && about.len() <= MOST_BYTES { std::fs::read_to_string(path).ok() } else { None }
@@ -77,7 +77,7 @@ fn refused(refusal: &Refusal, log: bool, styled: bool, read: &dyn Fn(&str) -> Op
 }
 
 /// A path below the working directory as one would write it there.
-fn from_here(path: &str) -> &str {
+pub(crate) fn from_here(path: &str) -> &str {
     let here = std::env::current_dir().ok();
     let relative = here.and_then(|here| std::path::Path::new(path).strip_prefix(here).ok()?.to_str());
     relative.filter(|relative| !relative.is_empty()).unwrap_or(path)

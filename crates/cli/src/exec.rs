@@ -23,8 +23,8 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<(), Failure> {
         .take(MAX_INPUT_BYTES)
         .read_to_string(&mut text)
         .map_err(|error| Failure::say(Exit::NotSo, format!("read bytecode from standard input: {error}")))?;
-    let bytes = hex(&text)
-        .map_err(|error| Failure::say(Exit::NotSo, format!("read bytecode from standard input: {error}")))?;
+    let bytes =
+        hex(&text).map_err(|error| Failure::say(Exit::NotSo, format!("read bytecode from standard input: {error}")))?;
     let (slots, rest) = bytes.as_chunks::<8>();
     if !rest.is_empty() || slots.is_empty() {
         return Err(Failure::say(

@@ -4,6 +4,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod check;
 mod diagnose;
 mod doctor;
 mod dump;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
         Command::Exec(args) => exec::exec(&args).map(|()| 0),
         Command::Ps(args) => ps::ps(&args).map(|()| 0),
         Command::Dump(args) => dump::dump(&args).map(|()| 0),

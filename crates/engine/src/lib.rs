@@ -8,9 +8,10 @@
 //! ```no_run
 //! use skep_engine::{AttachOptions, Choice, Event, LoadOptions, pick};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use skep_engine::Source;
 //! let elf = std::fs::read("prog.bpf.o")?;
 //! let spec = skep_object::ObjectSpec::parse("prog", &elf)?;
-//! let mut session = pick(Choice::Auto)?.load(spec, &LoadOptions::default())?;
+//! let mut session = pick(Choice::Kernel, Source::None).load(spec, &LoadOptions::default())?;
 //! for program in session.programs() {
 //!     session.attach(program, &AttachOptions::default())?;
 //! }
@@ -23,14 +24,18 @@
 //! ```
 
 mod kernel;
+mod packets;
+mod vm;
 
 pub use kernel::{KernelEngine, read_kernel_map};
 pub use skep_kernel::Class;
 pub use skep_kernel::attach::{AttachError, Leftover};
 pub use skep_kernel::load::LoadError;
 pub use skep_kernel::log::{Advice, Refusal, SourceLine};
+pub use vm::VmEngine;
 
 use skep_object::{MapIdx, ObjectSpec, ProgramIdx};
+use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,18 +43,67 @@ use std::time::Duration;
 /// Which engine is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Choice {
-    /// The best that this machine offers.
-    #[default]
-    Auto,
     /// The running Linux kernel.
+    #[default]
     Kernel,
+    /// The embedded engine.
+    Vm,
+}
+
+/// Where the events of the embedded engine come from. (Those of the kernel come from the whole machine.)
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Source {
+    /// Nowhere: programs are loaded and do not run.
+    #[default]
+    None,
+    /// Packets of a capture.
+    Packets(Packets),
+    /// System calls, forks, execs, exits and signals of a command, which the session starts when it is first polled, and
+    /// of all that it starts.
+    Command(Vec<OsString>),
+}
+
+/// A capture to run programs over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packets {
+    /// A pcap or pcapng file, `-` for standard input.
+    pub input: String,
+    /// Where packets go that the programs let pass, as they left them.
+    pub output: Option<String>,
 }
 
 /// The engine for a choice.
-pub fn pick(choice: Choice) -> Result<Box<dyn Engine>, Error> {
+pub fn pick(choice: Choice, source: Source) -> Box<dyn Engine> {
     match choice {
-        Choice::Auto | Choice::Kernel => Ok(Box::new(KernelEngine)),
+        Choice::Kernel => Box::new(KernelEngine),
+        Choice::Vm => Box::new(VmEngine { source }),
     }
+}
+
+/// What is to be said once the source of events has come to its end.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Exit code of the command, 128 and the signal's number if one ended it.
+    pub exit_code: Option<u8>,
+    /// How often each program gave each verdict: program, verdict, packets.
+    pub verdicts: Vec<(String, String, u64)>,
+    /// Packets read, written, and those of which the capture has not all bytes.
+    pub packets: Option<PacketCounts>,
+    /// Runs that ended early, by a fault.
+    pub faults: u64,
+}
+
+/// Packets of a capture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PacketCounts {
+    /// Read from the capture.
+    pub read: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Written to the output.
+    pub written: u64,
+    /// Those of which the capture has not all bytes.
+    pub truncated: u64,
 }
 
 /// Why an engine could not do it.
@@ -71,6 +125,15 @@ pub enum Error {
         object: String,
         /// Why it failed.
         cause: Box<skep_kernel::Error>,
+    },
+    /// Something of the embedded engine: a program that it cannot run, a capture that is no capture, a command that cannot
+    /// be started.
+    #[error("{text}")]
+    Vm {
+        /// What it is to the person.
+        class: Class,
+        /// What was attempted, on what, why it failed.
+        text: String,
     },
     /// A map that the session does not have.
     #[error("the session has no map number {0}")]
@@ -99,12 +162,18 @@ impl Error {
         Error::Map { action, object: object.into(), cause: Box::new(cause) }
     }
 
+    /// An error of the embedded engine.
+    fn vm(class: Class, text: impl Into<String>) -> Error {
+        Error::Vm { class, text: text.into() }
+    }
+
     /// What it is to the person, which decides the exit code.
     pub fn class(&self) -> Class {
         match self {
             Error::Load(error) => error.class(),
             Error::Attach(error) => error.class(),
             Error::Map { cause, .. } => cause.class(),
+            Error::Vm { class, .. } => *class,
             Error::NoMap(_) | Error::NoProgram(_) => Class::Usage,
         }
     }
@@ -191,6 +260,11 @@ pub enum Event<'a> {
         /// How many since the last such event.
         count: u64,
     },
+    /// A run that ended early. The first few of a session are told; [`Summary::faults`] counts all.
+    Fault {
+        /// Program, instruction and cause.
+        text: &'a str,
+    },
     /// A line of bpf_printk.
     Print {
         /// Name of the task that ran the program.
@@ -265,4 +339,10 @@ pub trait Session {
 
     /// Reads up to `limit` entries.
     fn read_map(&self, map: MapIdx, limit: usize) -> Result<Contents, Error>;
+
+    /// What the session's source of events has come to, once it has ended. `None` before that, and for sessions whose
+    /// events do not end.
+    fn summary(&self) -> Option<Summary> {
+        None
+    }
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyhow::{Context, Result};
 use skep_abi::KernelVersion;
 use skep_btf::Btf;
+use skep_kernel::LogLevel;
 use skep_kernel::load::{LoadError, LoadOptions, load};
 use skep_object::ProgramIdx;
 use skep_progen::Generated;
@@ -65,8 +66,11 @@ impl Judge {
     }
 
     /// Loads it, and lets go of it at once.
-    pub fn kernel(&self, program: &Generated) -> KernelSays {
-        match load(&program.to_spec(), &LoadOptions::default()) {
+    /// A refusal has the message and the counts, and with `whole` the log of the path, which takes long to write for a
+    /// program that is refused for its size.
+    pub fn kernel(&self, program: &Generated, whole: bool) -> KernelSays {
+        let refusal_level = if whole { LogLevel::Level1 } else { LogLevel::Stats };
+        match load(&program.to_spec(), &LoadOptions { refusal_level, ..LoadOptions::default() }) {
             Ok(_) => KernelSays::Accepts,
             Err(LoadError::Program(refusal)) => KernelSays::Refuses {
                 errno: refusal.errno.0,
@@ -115,11 +119,13 @@ pub enum Outcome {
     NotAsked,
     /// skep panicked.
     Panic,
+    /// They differ in a way that is known and explained.
+    Explained,
 }
 
 impl Outcome {
     /// Every outcome, in the order of the table's columns.
-    pub const ALL: [Outcome; 7] = [
+    pub const ALL: [Outcome; 8] = [
         Outcome::BothAccept,
         Outcome::BothRefuse,
         Outcome::TooStrict,
@@ -127,6 +133,7 @@ impl Outcome {
         Outcome::Unsupported,
         Outcome::NotAsked,
         Outcome::Panic,
+        Outcome::Explained,
     ];
 
     /// The column's title.
@@ -139,6 +146,7 @@ impl Outcome {
             Outcome::Unsupported => "unsupported",
             Outcome::NotAsked => "not asked",
             Outcome::Panic => "panic",
+            Outcome::Explained => "explained",
         }
     }
 

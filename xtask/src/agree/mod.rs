@@ -6,8 +6,10 @@
 //! `tests/verifier/disagreements.txt`.
 
 mod judge;
+mod known;
 
 pub use judge::{Judge, KernelSays, Outcome, SkepSays};
+pub use known::Known;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -64,7 +66,7 @@ pub fn main(args: &Args) -> Result<()> {
     if args.show {
         return show(&judge, &generate(families[0], args.seed, &options));
     }
-    let tally = run(&judge, args, &families, &options);
+    let tally = run(&judge, args, &families, &options)?;
     println!("{}", tally.table());
     if args.kernel_only {
         println!("{}", tally.reasons(60));
@@ -97,7 +99,7 @@ fn families(args: &Args) -> Result<Vec<Family>> {
 
 fn show(judge: &Judge, program: &Generated) -> Result<()> {
     println!("{program}");
-    match judge.kernel(program) {
+    match judge.kernel(program, true) {
         KernelSays::Refuses { errno, log, .. } => println!("{log}\nkernel: refuses ({errno})"),
         other => println!("kernel: {other:?}"),
     }
@@ -116,10 +118,18 @@ pub struct Tally {
     reasons: BTreeMap<(String, String), u64>,
     /// What is not modelled.
     unsupported: BTreeMap<String, u64>,
+    /// Known disagreements, by name.
+    explained: BTreeMap<String, u64>,
 }
 
 /// Asks both about `args.count` programs.
-pub fn run(judge: &Judge, args: &Args, families: &[Family], options: &Options) -> Tally {
+///
+/// # Errors
+/// Where the list of known disagreements cannot be read.
+pub fn run(judge: &Judge, args: &Args, families: &[Family], options: &Options) -> Result<Tally> {
+    let path = crate::workspace_dir().join("tests/verifier/disagreements.txt");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let known = known::parse(&text).with_context(|| format!("read {}", path.display()))?;
     let next = AtomicU64::new(0);
     let tally = Mutex::new(Tally::default());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -133,7 +143,7 @@ pub fn run(judge: &Judge, args: &Args, families: &[Family], options: &Options) -
                     }
                     let family = families[index as usize % families.len()];
                     let program = generate(family, args.seed + index / families.len() as u64, options);
-                    let kernel = judge.kernel(&program);
+                    let kernel = judge.kernel(&program, false);
                     let skep = match args.kernel_only {
                         true => match kernel {
                             KernelSays::Accepts => SkepSays::Passes,
@@ -142,17 +152,23 @@ pub fn run(judge: &Judge, args: &Args, families: &[Family], options: &Options) -
                         false => judge.skep(&program),
                     };
                     let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    tally.add(program, &kernel, &skep);
+                    tally.add(program, &kernel, &skep, &known);
                 }
             });
         }
     });
-    tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    Ok(tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
 impl Tally {
-    fn add(&mut self, program: Generated, kernel: &KernelSays, skep: &SkepSays) {
-        let outcome = Outcome::of(kernel, skep);
+    fn add(&mut self, program: Generated, kernel: &KernelSays, skep: &SkepSays, known: &[Known]) {
+        let mut outcome = Outcome::of(kernel, skep);
+        if outcome.is_disagreement()
+            && let Some(known) = known.iter().find(|known| known.explains(outcome, kernel, skep))
+        {
+            *self.explained.entry(known.name.clone()).or_default() += 1;
+            outcome = Outcome::Explained;
+        }
         for row in [format!("1 {}", program.family), format!("2 {}", type_name(&program)), "3 all".to_owned()] {
             *self.rows.entry(row).or_default().entry(outcome).or_default() += 1;
         }
@@ -207,6 +223,9 @@ impl Tally {
         for (feature, count) in &self.unsupported {
             let _ = writeln!(out, "unsupported: {feature}: {count}");
         }
+        for (name, count) in &self.explained {
+            let _ = writeln!(out, "explained: {name}: {count}");
+        }
         out
     }
 
@@ -249,15 +268,15 @@ fn write_found(judge: &Judge, tally: &Tally, out: &Path, most: usize) -> Result<
         if written >= most {
             break;
         }
-        let (kernel, skep) = (judge.kernel(program), judge.skep(program));
+        let (kernel, skep) = (judge.kernel(program, false), judge.skep(program));
         let key = signature(*outcome, &kernel, &skep);
         let times = seen.entry(key.clone()).or_default();
         *times += 1;
         if *times > 2 {
             continue;
         }
-        let small =
-            program.shrink(|candidate| signature(*outcome, &judge.kernel(candidate), &judge.skep(candidate)) == key);
+        let small = program
+            .shrink(|candidate| signature(*outcome, &judge.kernel(candidate, false), &judge.skep(candidate)) == key);
         let path = out.join(format!("{}.txt", program.name));
         std::fs::write(&path, report(judge, &small, *outcome)).with_context(|| format!("write {}", path.display()))?;
         println!("{}: {}", outcome.title(), path.display());
@@ -283,7 +302,7 @@ fn signature(outcome: Outcome, kernel: &KernelSays, skep: &SkepSays) -> String {
 /// A disagreement as a text that is a program too.
 fn report(judge: &Judge, program: &Generated, outcome: Outcome) -> String {
     let mut out = format!("# {}\n", outcome.title());
-    match judge.kernel(program) {
+    match judge.kernel(program, true) {
         KernelSays::Accepts => out.push_str("# kernel: accepts\n"),
         KernelSays::NotAsked(why) => {
             let _ = writeln!(out, "# kernel: not asked: {}", why.replace('\n', " "));

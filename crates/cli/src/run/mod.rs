@@ -1,7 +1,7 @@
 //! `skep run`: from a file to what its programs report.
 
 pub(crate) mod child;
-mod source;
+pub(crate) mod source;
 mod stream;
 pub(crate) mod sweeper;
 
@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::tell;
 use crate::signals::Stop;
 use child::Held;
-use skep_engine::{AttachOptions, Attached, Choice, LoadOptions, Sampling, Session};
+use skep_engine::{AttachOptions, Attached, Choice, Class, LoadOptions, Packets, Sampling, Session, Source};
 use skep_object::{InitialValue, MapOrigin, ObjectSpec, ProgramIdx};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -30,33 +30,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     for warning in spec.warnings.iter().filter(|_| !args.quiet) {
         tell(format_args!("warning: {}: {warning}", spec.name));
     }
-    let mut held = match args.command.as_slice() {
-        [] => None,
-        command => Some(Held::start(command).map_err(|error| Failure::new(Exit::Usage, error))?),
-    };
-    let pid = args.pid.or(held.as_ref().map(Held::id));
-    set_params(&mut spec, args, pid)?;
-
-    let engine = skep_engine::pick(match args.engine {
-        EngineChoice::Auto => Choice::Auto,
-        EngineChoice::Kernel => Choice::Kernel,
-    })
-    .map_err(|error| diagnose::failure(&error, args.log))?;
-    let options = LoadOptions { only: args.programs.clone(), log: args.log };
+    set_params(&mut spec, args)?;
     let name = spec.name.clone();
-    let mut session = engine.load(spec, &options).map_err(|error| diagnose::failure(&error, args.log))?;
-    for warning in session.warnings().iter().filter(|_| !args.quiet) {
-        tell(format_args!("warning: {name}: {warning}"));
-    }
-    if args.log {
-        for program in session.programs() {
-            if let Some(log) = session.log(program) {
-                tell(format_args!("verifier log of {}:\n{}", session.spec().programs[program.0].name, log.trim_end()));
-            }
-        }
-    }
-    let mut stream = Stream::new(args, session.as_ref())?;
-    let attached = attach_all(session.as_mut(), args, pid)?;
+    let Started { mut session, attached, mut stream, mut held, place } = start(args, spec)?;
     let sweeper = Sweeper::start(&attached.iter().filter_map(|attached| attached.leftover).collect::<Vec<_>>())?;
     session.settled();
     for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
@@ -67,8 +43,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
         let count = session.programs().len();
         let programs = if count == 1 { "program" } else { "programs" };
         tell(format_args!(
-            "skep: {name}: {count} {programs} in the {}, attached in {:.0?}: {}",
-            engine.name(),
+            "skep: {name}: {count} {programs} in the {place}, attached in {:.0?}: {}",
             started.elapsed(),
             places.join(", ")
         ));
@@ -91,12 +66,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
             .map_err(|error| diagnose::failure(&error, args.log))?;
     }
     stream.finish(session.as_mut()).map_err(|error| diagnose::failure(&error, args.log))?;
+    let exit = session.summary().and_then(|summary| summary.exit_code);
     drop(session);
     if let Some(sweeper) = sweeper {
         sweeper.dismiss();
     }
     stream.end()?;
-    Ok(held.as_mut().and_then(Held::ended).map_or(0, exit_code))
+    Ok(exit.or(held.as_mut().and_then(Held::ended).map(exit_code)).unwrap_or(0))
 }
 
 /// The code a shell would show: 128 and the signal's number for a command that a signal ended.
@@ -105,11 +81,120 @@ fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-fn set_params(spec: &mut ObjectSpec, args: &RunArgs, pid: Option<u32>) -> Result<(), Failure> {
+/// What stands loaded and attached.
+struct Started {
+    session: Box<dyn Session>,
+    attached: Vec<Attached>,
+    stream: Stream,
+    /// The command, where the kernel watches it; the embedded engine starts it itself.
+    held: Option<Held>,
+    /// The engine's name.
+    place: &'static str,
+}
+
+/// Loads and attaches, in the engine that was asked for or the one that can.
+fn start(args: &RunArgs, spec: ObjectSpec) -> Result<Started, Failure> {
+    let source = match (&args.packets, args.command.as_slice()) {
+        (Some(input), _) => Source::Packets(Packets { input: input.clone(), output: args.out.clone() }),
+        (None, []) => Source::None,
+        (None, command) => Source::Command(command.to_vec()),
+    };
+    match (args.engine, &source) {
+        (EngineChoice::Kernel, Source::Packets(_)) => Err(Failure::say(
+            Exit::Usage,
+            "run over a capture: the kernel takes packets from interfaces only; leave --engine kernel out, or give --iface \
+             in place of --packets",
+        )),
+        (EngineChoice::Kernel, _) => start_in(args, spec, Choice::Kernel, source).map_err(Refused::into_failure),
+        (EngineChoice::Vm, _) | (EngineChoice::Auto, Source::Packets(_)) => {
+            start_in(args, spec, Choice::Vm, source).map_err(Refused::into_failure)
+        }
+        (EngineChoice::Auto, Source::None) => {
+            start_in(args, spec, Choice::Kernel, source).map_err(Refused::into_failure)
+        }
+        (EngineChoice::Auto, Source::Command(_)) => {
+            let refused = match start_in(args, spec.clone(), Choice::Kernel, source.clone()) {
+                Err(refused) if refused.class == Some(Class::NotPermittedOrUnsupported) => refused,
+                other => return other.map_err(Refused::into_failure),
+            };
+            // The kernel's word is what the person has to act on, unless the other engine can do it.
+            let Ok(started) = start_in(args, spec, Choice::Vm, source) else { return Err(refused.into_failure()) };
+            if !args.quiet {
+                tell(format_args!(
+                    "skep: the kernel does not take it ({}), so it runs in the embedded engine and sees this command alone",
+                    refused.reason
+                ));
+            }
+            Ok(started)
+        }
+    }
+}
+
+/// Why an engine did not take the programs.
+struct Refused {
+    /// What it is, where an engine said so.
+    class: Option<Class>,
+    /// In one line.
+    reason: String,
+    failure: Failure,
+}
+
+impl Refused {
+    fn into_failure(self) -> Failure {
+        self.failure
+    }
+
+    fn by(error: &skep_engine::Error, args: &RunArgs) -> Refused {
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or_default().to_owned();
+        Refused { class: Some(error.class()), reason, failure: diagnose::failure(error, args.log) }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Refused {
+        Refused { class: None, reason: String::new(), failure }
+    }
+}
+
+/// Loads and attaches in this engine.
+fn start_in(args: &RunArgs, mut spec: ObjectSpec, choice: Choice, source: Source) -> Result<Started, Refused> {
+    let held = match args.command.as_slice() {
+        [] => None,
+        _ if choice == Choice::Vm => None,
+        command => Some(Held::start(command).map_err(|error| Failure::new(Exit::Usage, error))?),
+    };
+    let pid = args.pid.or(held.as_ref().map(Held::id));
+    set_target(&mut spec, args, pid)?;
+    let name = spec.name.clone();
+    let engine = skep_engine::pick(choice, source);
+    let options = LoadOptions { only: args.programs.clone(), log: args.log };
+    let mut session = engine.load(spec, &options).map_err(|error| Refused::by(&error, args))?;
+    let stream = Stream::new(args, session.as_ref())?;
+    let attached = attach_all(session.as_mut(), args, pid)?;
+    for warning in session.warnings().iter().filter(|_| !args.quiet) {
+        tell(format_args!("warning: {name}: {warning}"));
+    }
+    if args.log {
+        for program in session.programs() {
+            if let Some(log) = session.log(program) {
+                tell(format_args!("verifier log of {}:\n{}", session.spec().programs[program.0].name, log.trim_end()));
+            }
+        }
+    }
+    Ok(Started { session, attached, stream, held, place: engine.name() })
+}
+
+fn set_params(spec: &mut ObjectSpec, args: &RunArgs) -> Result<(), Failure> {
     for (name, value) in &args.params {
         spec.set_global_text(name, value)
             .map_err(|error| Failure::say(Exit::Usage, format!("--param {name}={value}: {error}")))?;
     }
+    Ok(())
+}
+
+/// Tells a program that has such a parameter which process it is for.
+fn set_target(spec: &mut ObjectSpec, args: &RunArgs, pid: Option<u32>) -> Result<(), Failure> {
     let explicit = args.params.iter().any(|(name, _)| name == TARGET_PID);
     let constants = || spec.maps.iter().filter(|map| map.origin == MapOrigin::Rodata);
     let has_target = constants().flat_map(|map| &map.vars).any(|var| var.name == TARGET_PID);
@@ -121,7 +206,7 @@ fn set_params(spec: &mut ObjectSpec, args: &RunArgs, pid: Option<u32>) -> Result
 }
 
 /// Attaches every loaded program that is not the target of a tail call; the first failure ends it all.
-fn attach_all(session: &mut dyn Session, args: &RunArgs, pid: Option<u32>) -> Result<Vec<Attached>, Failure> {
+fn attach_all(session: &mut dyn Session, args: &RunArgs, pid: Option<u32>) -> Result<Vec<Attached>, Refused> {
     let options = AttachOptions {
         interface: args.iface.clone(),
         cgroup: args.cgroup.clone(),
@@ -143,9 +228,9 @@ fn attach_all(session: &mut dyn Session, args: &RunArgs, pid: Option<u32>) -> Re
     let mut attached = Vec::new();
     for program in programs.into_iter().filter(|program| !tail_called.contains(program)) {
         let spec = &session.spec().programs[program.0];
-        if spec.hook.wants_cgroup() && options.cgroup.is_none() {
+        if spec.hook.wants_cgroup() && options.cgroup.is_none() && args.packets.is_none() {
             // Without one the kernel would take the root: every process of the machine. That is for the person to say.
-            return Err(Failure::say(
+            return Err(Refused::from(Failure::say(
                 Exit::Usage,
                 format!(
                     "attach {} ({}): say which cgroup with --cgroup PATH (the root, for every process: {})",
@@ -153,19 +238,19 @@ fn attach_all(session: &mut dyn Session, args: &RunArgs, pid: Option<u32>) -> Re
                     spec.section,
                     skep_kernel::mounts::cgroup2_root().unwrap_or_else(|| "/sys/fs/cgroup".into()).display()
                 ),
-            ));
+            )));
         }
-        attached.push(session.attach(program, &options).map_err(|error| diagnose::failure(&error, args.log))?);
+        attached.push(session.attach(program, &options).map_err(|error| Refused::by(&error, args))?);
     }
     if attached.is_empty() {
         let name = &session.spec().name;
-        return Err(Failure::say(
+        return Err(Refused::from(Failure::say(
             Exit::NotSo,
             format!(
                 "run {name}: it has no program to attach. A program is a function with SEC(\"...\"), such as \
                  SEC(\"tracepoint/sched/sched_switch\"); one in a SEC(\"?...\") section is loaded only by --prog NAME"
             ),
-        ));
+        )));
     }
     Ok(attached)
 }

@@ -4,6 +4,7 @@ use crate::args::RunArgs;
 use crate::failure::{Exit, Failure};
 use skep_cc::{CcError, Compiler};
 use skep_object::ObjectSpec;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
@@ -13,12 +14,16 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 /// First bytes of an ELF file.
 const ELF: &[u8] = b"\x7fELF";
 
-/// Reads or compiles the file.
+/// Reads or compiles the file of `skep run`.
 pub(crate) fn read(args: &RunArgs) -> Result<ObjectSpec, Failure> {
-    let path = &args.file;
+    read_file(&args.file, &args.cflags)
+}
+
+/// Reads or compiles a file, with these flags for clang.
+pub(crate) fn read_file(path: &Path, cflags: &[OsString]) -> Result<ObjectSpec, Failure> {
     let name = path.display().to_string();
     let is_c = path.extension().is_some_and(|extension| extension == "c");
-    let bytes = if is_c { compile(path, args)? } else { load(path)? };
+    let bytes = if is_c { compile(path, cflags)? } else { load(path)? };
     if !bytes.starts_with(ELF) {
         return Err(Failure::say(
             Exit::NotSo,
@@ -56,9 +61,9 @@ fn load(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn compile(path: &Path, args: &RunArgs) -> Result<Vec<u8>, Failure> {
+fn compile(path: &Path, cflags: &[OsString]) -> Result<Vec<u8>, Failure> {
     let mut compiler = Compiler::from_env();
-    compiler.flags.clone_from(&args.cflags);
+    compiler.flags = cflags.to_vec();
     compiler.color = io::stderr().is_terminal();
     let compiled = compiler.compile(path).map_err(|error| {
         let exit = match &error {

@@ -7,10 +7,10 @@ use crate::output::{Output, tell};
 use crate::signals::Stop;
 use crate::view::map::{Facts, GlobalsView, MapView};
 use crate::view::records::RecordView;
-use crate::view::table::printable;
+use crate::view::table::{self, Column, printable};
 use serde_json::json;
 use skep_btf::{Btf, Kind, TypeId};
-use skep_engine::{Error, Event, Session};
+use skep_engine::{Error, Event, Session, Summary};
 use skep_object::{MapIdx, MapOrigin, MapSpec, ObjectSpec};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -146,7 +146,8 @@ impl Stream {
         loop {
             let now = Instant::now();
             let left = duration.map(|duration| duration.saturating_sub(now - started));
-            if stop.asked() || command_ended() || self.out.is_closed() || left == Some(Duration::ZERO) {
+            let source_ended = session.summary().is_some();
+            if stop.asked() || command_ended() || source_ended || self.out.is_closed() || left == Some(Duration::ZERO) {
                 return Ok(());
             }
             let to_print = next_print.map(|at| at.saturating_duration_since(now));
@@ -171,6 +172,9 @@ impl Stream {
         let deadline = Instant::now() + Duration::from_secs(2);
         while Instant::now() < deadline && self.poll(session, Duration::ZERO)? > 0 && !self.out.is_closed() {}
         self.snapshot(session, true)?;
+        if let Some(summary) = session.summary() {
+            self.summary(&summary);
+        }
         let spec = session.spec();
         let mut lost: Vec<_> = self.lost.iter().collect();
         lost.sort();
@@ -187,6 +191,52 @@ impl Stream {
             ));
         }
         Ok(())
+    }
+
+    /// What a source of events that has ended came to.
+    fn summary(&mut self, summary: &Summary) {
+        let Summary { verdicts, packets, faults, .. } = summary;
+        match self.format {
+            Format::Text => {
+                if let Some(packets) = packets {
+                    let rows = verdicts.iter().map(|(program, verdict, count)| {
+                        let share = 100.0 * *count as f64 / packets.read.max(1) as f64;
+                        vec![program.clone(), verdict.clone(), count.to_string(), format!("{share:.1}%")]
+                    });
+                    let columns = [
+                        Column::text("program"),
+                        Column::text("verdict"),
+                        Column::number("packets"),
+                        Column::number("share"),
+                    ];
+                    self.out.text(&format!("\n{}", table::set(&columns, rows)));
+                    let mut line = format!("{} packets, {} bytes", packets.read, packets.bytes);
+                    if packets.written > 0 {
+                        line.push_str(&format!("; {} written", packets.written));
+                    }
+                    if packets.truncated > 0 {
+                        line.push_str(&format!("; of {} the capture has not all bytes", packets.truncated));
+                    }
+                    self.out.text(&format!("{line}\n"));
+                }
+            }
+            Format::Json => {
+                for (program, verdict, count) in verdicts {
+                    self.out
+                        .json(&json!({"type": "verdict", "program": program, "verdict": verdict, "packets": count}));
+                }
+                if let Some(packets) = packets {
+                    self.out.json(&json!({
+                        "type": "packets", "read": packets.read, "bytes": packets.bytes,
+                        "written": packets.written, "truncated": packets.truncated,
+                    }));
+                }
+            }
+        }
+        if *faults > 0 {
+            tell(format_args!("skep: {faults} runs were ended by a fault, what they did before stays"));
+        }
+        self.out.flush();
     }
 
     /// Whether all of it could be written.
@@ -224,6 +274,13 @@ impl Stream {
                     match format {
                         Format::Text => out.text(&format!("{} {count} bpf_printk lines lost\n", time_of_day())),
                         Format::Json => out.json(&json!({"type": "lost", "map": null, "count": count})),
+                    }
+                    *last = Last::Other;
+                }
+                Event::Fault { text } => {
+                    match format {
+                        Format::Text => tell(format_args!("skep: a run was ended: {}", printable(text.to_owned()))),
+                        Format::Json => out.json(&json!({"type": "fault", "text": text})),
                     }
                     *last = Last::Other;
                 }
