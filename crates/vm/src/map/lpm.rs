@@ -31,6 +31,8 @@ use std::sync::atomic::{
 #[repr(C)]
 struct Node {
     children: [AtomicPtr<Node>; 2],
+    /// The first 64 bits as a number, zeroes behind the last of the key: for keys of up to 8 bytes all that a lookup reads.
+    head: u64,
     prefix_len: u32,
     /// There only because two branches part here; has no value.
     joint: AtomicBool,
@@ -71,6 +73,22 @@ impl Prefix {
     unsafe fn new(key: *const u8) -> Prefix {
         // SAFETY: keys are at least 5 bytes.
         unsafe { Prefix { len: key.cast::<u32>().read_unaligned(), bits: key.add(4) } }
+    }
+}
+
+/// The first 64 bits as a number, zeroes behind the last of `size` bytes.
+///
+/// # Safety
+/// `bits` is readable for `size` bytes.
+#[inline]
+unsafe fn head(bits: *const u8, size: usize) -> u64 {
+    // SAFETY: what is read stays within `size`.
+    unsafe {
+        match size {
+            4 => u64::from(u32::from_be(bits.cast::<u32>().read_unaligned())) << 32,
+            8.. => u64::from_be(bits.cast::<u64>().read_unaligned()),
+            _ => (0..size).fold(0, |all, at| all | u64::from(*bits.add(at)) << (56 - 8 * at)),
+        }
     }
 }
 
@@ -167,6 +185,9 @@ impl Lpm {
             if key.len > self.most_bits() {
                 return ptr::null_mut();
             }
+            if self.data_size <= 8 {
+                return self.lookup_short(key);
+            }
             let mut best = ptr::null_mut();
             let mut node = self.root.load(Acquire);
             while !node.is_null() {
@@ -187,13 +208,45 @@ impl Lpm {
         }
     }
 
+    /// [`Lpm::lookup`] for keys of up to 64 bits, which are numbers.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    unsafe fn lookup_short(&self, key: Prefix) -> *mut u8 {
+        // SAFETY: the key is valid; nodes stay readable as long as this thread is pinned.
+        unsafe {
+            let bits = head(key.bits, self.data_size);
+            let mut best = ptr::null_mut();
+            let mut node = self.root.load(Acquire);
+            while !node.is_null() {
+                let len = (*node).prefix_len;
+                // All but the first `len` bits shifted out; a shift by 64 does not exist.
+                if len > key.len || len != 0 && (bits ^ (*node).head) >> (64 - len) != 0 {
+                    break;
+                }
+                if !(*node).joint.load(Relaxed) {
+                    best = node;
+                }
+                if len == key.len {
+                    break;
+                }
+                node = (*node).children[(bits >> (63 - len) & 1) as usize].load(Acquire);
+            }
+            if best.is_null() { ptr::null_mut() } else { self.value(best) }
+        }
+    }
+
     /// Makes a node.
     ///
     /// # Safety
     /// The key is valid; `value` is null for a joint, else readable for the value size.
     unsafe fn make(&self, key: Prefix, len: u32, value: *const u8) -> Result<*mut Node> {
         let node = self.pool.take()?.cast::<Node>();
-        let header = Node { children: Default::default(), prefix_len: len, joint: AtomicBool::new(value.is_null()) };
+        // SAFETY: the key is valid.
+        let head = unsafe { head(key.bits, self.data_size) };
+        let header =
+            Node { children: Default::default(), head, prefix_len: len, joint: AtomicBool::new(value.is_null()) };
         // SAFETY: the node is ours alone, and has room for bits and value.
         unsafe {
             node.write(header);
