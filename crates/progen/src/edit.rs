@@ -181,7 +181,7 @@ impl Generated {
             self.notes.push(note);
             return;
         }
-        let changed = mutated(was, choices);
+        let changed = mutated(was, &near(&self.insns, at), choices);
         // An instruction of another length would need every distance anew; none of the changes makes one.
         if changed.slots() == was.slots() {
             self.insns[at] = changed;
@@ -190,8 +190,16 @@ impl Generated {
     }
 }
 
-fn any_reg(choices: &mut Choices<'_>) -> Reg {
-    choices.reg(&Reg::ALL)
+/// Registers that the instructions around use: others are mostly not set, which is no interesting mistake.
+fn near(insns: &[Insn], at: usize) -> Vec<Reg> {
+    let around = insns.get(at.saturating_sub(6)..(at + 3).min(insns.len())).unwrap_or_default();
+    let text: String = around.iter().map(|insn| format!("{insn} ")).collect();
+    let has = |reg: &Reg| ["r", "w"].iter().any(|letter| text.contains(&format!("{letter}{} ", reg.number())));
+    let mut regs: Vec<Reg> = Reg::ALL.into_iter().filter(has).collect();
+    if regs.is_empty() {
+        regs.push(Reg::R0);
+    }
+    regs
 }
 
 fn any_op<T: Copy>(choices: &mut Choices<'_>, from: &[T], old: T) -> T {
@@ -219,29 +227,29 @@ fn nudged16(choices: &mut Choices<'_>, number: i16) -> i16 {
     number.wrapping_add(by)
 }
 
-fn source(choices: &mut Choices<'_>, src: Source) -> Source {
+fn source(choices: &mut Choices<'_>, near: &[Reg], src: Source) -> Source {
     match src {
-        Source::Reg(_) if choices.chance(70) => Source::Reg(any_reg(choices)),
+        Source::Reg(_) if choices.chance(70) => Source::Reg(choices.reg(near)),
         Source::Reg(_) => Source::Imm(choices.imm32()),
         Source::Imm(imm) if choices.chance(85) => Source::Imm(nudged(choices, imm)),
-        Source::Imm(_) => Source::Reg(any_reg(choices)),
+        Source::Imm(_) => Source::Reg(choices.reg(near)),
     }
 }
 
-fn mutated(insn: Insn, c: &mut Choices<'_>) -> Insn {
+fn mutated(insn: Insn, near: &[Reg], c: &mut Choices<'_>) -> Insn {
     match insn {
         Insn::Alu { width, op, dst, src } => match c.below(4) {
             0 => Insn::Alu { width: other_width(width), op, dst, src },
             1 => Insn::Alu { width, op: any_op(c, &AluOp::ALL, op), dst, src },
-            2 => Insn::Alu { width, op, dst: any_reg(c), src },
-            _ => Insn::Alu { width, op, dst, src: source(c, src) },
+            2 => Insn::Alu { width, op, dst: c.reg(near), src },
+            _ => Insn::Alu { width, op, dst, src: source(c, near, src) },
         },
         Insn::Neg { width, dst } => Insn::Neg { width: other_width(width), dst },
         Insn::MovSx { form, dst, src } => {
             if c.chance(50) {
                 Insn::MovSx { form: any_op(c, &SignExtend::ALL, form), dst, src }
             } else {
-                Insn::MovSx { form, dst, src: any_reg(c) }
+                Insn::MovSx { form, dst, src: c.reg(near) }
             }
         }
         Insn::LoadWide { dst, value } => match value {
@@ -249,35 +257,35 @@ fn mutated(insn: Insn, c: &mut Choices<'_>) -> Insn {
             Wide::MapIdxValue { idx, off } => {
                 Insn::LoadWide { dst, value: Wide::MapIdxValue { idx, off: off.wrapping_add(c.below(9) as u32) } }
             }
-            _ => Insn::LoadWide { dst: any_reg(c), value },
+            _ => Insn::LoadWide { dst: c.reg(near), value },
         },
         Insn::Load { size, dst, base, off } => match c.below(4) {
             0 => Insn::Load { size: any_op(c, &Size::ALL, size), dst, base, off },
-            1 => Insn::Load { size, dst: any_reg(c), base, off },
-            2 => Insn::Load { size, dst, base: any_reg(c), off },
+            1 => Insn::Load { size, dst: c.reg(near), base, off },
+            2 => Insn::Load { size, dst, base: c.reg(near), off },
             _ => Insn::Load { size, dst, base, off: nudged16(c, off) },
         },
         Insn::LoadSx { size, dst, base, off } => Insn::LoadSx { size, dst, base, off: nudged16(c, off) },
         Insn::Store { size, base, off, src } => match c.below(4) {
             0 => Insn::Store { size: any_op(c, &Size::ALL, size), base, off, src },
-            1 => Insn::Store { size, base: any_reg(c), off, src },
+            1 => Insn::Store { size, base: c.reg(near), off, src },
             2 => Insn::Store { size, base, off: nudged16(c, off), src },
-            _ => Insn::Store { size, base, off, src: source(c, src) },
+            _ => Insn::Store { size, base, off, src: source(c, near, src) },
         },
         Insn::Atomic { width, op, base, off, src } => match c.below(4) {
             0 => Insn::Atomic { width: other_width(width), op, base, off, src },
-            1 => Insn::Atomic { width, op, base: any_reg(c), off, src },
+            1 => Insn::Atomic { width, op, base: c.reg(near), off, src },
             2 => Insn::Atomic { width, op, base, off: nudged16(c, off), src },
-            _ => Insn::Atomic { width, op, base, off, src: any_reg(c) },
+            _ => Insn::Atomic { width, op, base, off, src: c.reg(near) },
         },
         Insn::LoadAcquire { size, dst, base, off } => Insn::LoadAcquire { size, dst, base, off: nudged16(c, off) },
         Insn::StoreRelease { size, base, off, src } => Insn::StoreRelease { size, base, off: nudged16(c, off), src },
         Insn::JumpIf { width, op, dst, src, off } => match c.below(5) {
             0 => Insn::JumpIf { width: other_width(width), op, dst, src, off },
             1 => Insn::JumpIf { width, op: any_op(c, &JmpOp::ALL, op), dst, src, off },
-            2 => Insn::JumpIf { width, op, dst: any_reg(c), src, off },
+            2 => Insn::JumpIf { width, op, dst: c.reg(near), src, off },
             3 => Insn::JumpIf { width, op, dst, src, off: off.wrapping_add(c.pick(&[1, -1, 2])) },
-            _ => Insn::JumpIf { width, op, dst, src: source(c, src), off },
+            _ => Insn::JumpIf { width, op, dst, src: source(c, near, src), off },
         },
         Insn::Jump { off } => Insn::Jump { off: off.wrapping_add(c.pick(&[1, -1, 2])) },
         Insn::ByteSwap { .. }
