@@ -136,6 +136,21 @@ fn read_kernel_btf() -> Result<Btf> {
     })
 }
 
+/// The types of a kernel from a file: bare BTF, as under `/sys/kernel/btf`, or an ELF image with a section `.BTF`.
+pub fn btf_of_file(path: &std::path::Path) -> Result<Btf> {
+    let name = path.display().to_string();
+    let data = std::fs::read(path).map_err(|error| Error::file("read", &name, error))?;
+    let data = match data.starts_with(b"\x7fELF") {
+        false => data,
+        true => elf_section(&data, ".BTF").ok_or_else(|| Error::Invalid {
+            action: "read",
+            object: name.clone(),
+            why: "it is an ELF file without a section .BTF".into(),
+        })?,
+    };
+    Btf::parse(data).map_err(|source| Error::Btf { of: name, source })
+}
+
 fn image_paths(release: &str) -> Vec<PathBuf> {
     [
         format!("/boot/vmlinux-{release}"),

@@ -30,7 +30,7 @@ mod sys;
 mod test;
 pub mod trace_pipe;
 
-pub use btf_object::{BtfObject, BtfRefused, kernel_btf};
+pub use btf_object::{BtfObject, BtfRefused, btf_of_file, kernel_btf};
 pub use error::{Class, Errno, Error, Result};
 pub use link::{Link, LinkSummary};
 pub use map::{Batch, Iter, Map, MapParams, Update};
