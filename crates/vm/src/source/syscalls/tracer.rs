@@ -44,6 +44,7 @@ const CSIGNAL: u64 = 0xff;
 
 // Words of `struct user_regs_struct`.
 const REG_BX: usize = 5;
+const REG_AX: usize = 10;
 const REG_DI: usize = 14;
 const REG_ORIG_AX: usize = 15;
 
@@ -146,7 +147,8 @@ impl Tracer {
         if self.by_filter {
             options |= libc::PTRACE_O_TRACESECCOMP;
         }
-        if self.wants.task_exit {
+        // A call that its task's end interrupts ends there too, without a stop of its own.
+        if self.wants.task_exit || self.wants.exit != Calls::None {
             options |= libc::PTRACE_O_TRACEEXIT;
         }
         sys::seize(pid, options).map_err(|source| self.seize_failed(pid, source))?;
@@ -553,6 +555,18 @@ impl Tracer {
 
     fn exit_stop(&mut self, tid: u32, on_event: &mut OnEvent<'_>) -> Result<(), TraceError> {
         let Some(status) = Self::ask(tid, "ask for its exit status", sys::event_message(tid))? else { return Ok(()) };
+        let call = self.tasks.get_mut(&tid).and_then(|state| state.call.take());
+        // A task that was killed within a call has returned from it, but did not stop on the way.
+        if let Some(call) = call
+            && !never_returns(&call)
+            && self.wants.exit.contains(call.arch, call.number)
+            && self.shown(&call)
+            && let Some(registers) = Self::ask(tid, "read its registers", sys::registers(tid))?
+            && let Some(&result) = registers.get(REG_AX)
+        {
+            let exit = SysExit { arch: call.arch, number: call.number, result: result as i64 };
+            self.emit(tid, EventKind::SysExit(exit), true, on_event);
+        }
         self.end_task(tid, exit_of(status as i32), true, on_event);
         Ok(())
     }
@@ -629,6 +643,14 @@ fn own_child() -> Option<u32> {
 
 fn arch_of(audit: u32) -> Arch {
     if audit == filter::ARCH_I386 { Arch::I386 } else { Arch::X86_64 }
+}
+
+/// exit and exit_group.
+fn never_returns(call: &InCall) -> bool {
+    match call.arch {
+        Arch::X86_64 => matches!(call.number & !X32, 60 | 231),
+        Arch::I386 => matches!(call.number, 1 | 252),
+    }
 }
 
 /// The call that a task is in while it reports a child.
