@@ -17,8 +17,12 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: deps build ## install what is missing, build, show DURATION=10s of live system call latency
+run: deps build ## install what is missing, build, show DURATION=10s of live system call latency (without root: of one command)
+ifeq ($(or $(SUDO),$(filter 0,$(shell id -u))),)
+	$(SKEP) run examples/syscall_latency.bpf.c -- sh -c 'ls -lR /usr >/dev/null'
+else
 	$(SUDO) $(SKEP) run --duration $(DURATION) examples/syscall_latency.bpf.c
+endif
 
 build: ## the release binary
 	$(CARGO) build --release --locked -p skep-cli

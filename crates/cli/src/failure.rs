@@ -39,6 +39,12 @@ impl Failure {
         Failure { exit, text }
     }
 
+    /// The same with another thing to know, on a line of its own.
+    pub(crate) fn with_note(mut self, note: &str) -> Failure {
+        self.text = format!("{}\nnote: {}", self.text.trim_end(), printable(note.to_owned()));
+        self
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         self.exit as u8

@@ -33,6 +33,7 @@ mod memory;
 mod packet;
 mod program;
 pub mod source;
+mod stable;
 mod system;
 
 pub use code::CodeError;

@@ -4,7 +4,7 @@
 //! types that the engine has ([`vm_btf`](crate::source::tracepoints::vm_btf)), maps are made and filled, programs are
 //! made ready, slots of program arrays and maps of maps are set.
 //!
-//! A type, function or field that the engine does not have is refused only where control reaches it: the instruction
+//! Types that are the same on every kernel (headers on the wire, contexts) hold as they were compiled. Any other type, function or field that the engine does not have is refused only where control reaches it: the instruction
 //! becomes a fault that names it, so that a program which asks first (`bpf_core_type_exists`) runs.
 //!
 //! Limits: maps are not pinned, a map that asks for it is made anew (said in [`Object::warnings`]); the only
@@ -113,6 +113,11 @@ impl Vm {
             (name == "LINUX_KERNEL_VERSION").then(|| LIKE_KERNEL.code().to_string())
         })
         .map_err(object_error)?;
+        if let Some(btf) = &spec.btf {
+            for program in &mut spec.programs {
+                crate::stable::keep_as_compiled(btf, program);
+            }
+        }
         if core::needs_target(&spec) {
             let own;
             let types = match &options.types {

@@ -110,7 +110,11 @@ fn start(args: &RunArgs, spec: ObjectSpec) -> Result<Started, Failure> {
             start_in(args, spec, Choice::Vm, source).map_err(Refused::into_failure)
         }
         (EngineChoice::Auto, Source::None) => {
-            start_in(args, spec, Choice::Kernel, source).map_err(Refused::into_failure)
+            let hint = without_the_kernel(&spec);
+            start_in(args, spec, Choice::Kernel, source).map_err(|refused| match (refused.class, hint) {
+                (Some(Class::NotPermittedOrUnsupported), Some(hint)) => refused.into_failure().with_note(hint),
+                _ => refused.into_failure(),
+            })
         }
         (EngineChoice::Auto, Source::Command(_)) => {
             let refused = match start_in(args, spec.clone(), Choice::Kernel, source.clone()) {
@@ -118,7 +122,14 @@ fn start(args: &RunArgs, spec: ObjectSpec) -> Result<Started, Failure> {
                 other => return other.map_err(Refused::into_failure),
             };
             // The kernel's word is what the person has to act on, unless the other engine can do it.
-            let Ok(started) = start_in(args, spec, Choice::Vm, source) else { return Err(refused.into_failure()) };
+            let started = match start_in(args, spec, Choice::Vm, source) {
+                Ok(started) => started,
+                Err(other) if other.reason.is_empty() => return Err(refused.into_failure()),
+                Err(other) => {
+                    let note = format!("the embedded engine cannot run it either: {}", other.reason);
+                    return Err(refused.into_failure().with_note(&note));
+                }
+            };
             if !args.quiet {
                 tell(format_args!(
                     "skep: the kernel does not take it ({}), so it runs in the embedded engine and sees this command alone",
@@ -128,6 +139,18 @@ fn start(args: &RunArgs, spec: ObjectSpec) -> Result<Started, Failure> {
             Ok(started)
         }
     }
+}
+
+/// How the embedded engine could run the programs where the kernel does not, if it can.
+fn without_the_kernel(spec: &ObjectSpec) -> Option<&'static str> {
+    use skep_abi::ProgramType as P;
+    let mut kinds = spec.programs.iter().map(|program| program.hook.prog_type);
+    if kinds.clone().all(|kind| matches!(kind, P::Tracepoint | P::RawTracepoint)) {
+        return Some("with a command behind -- it can run in the embedded engine, which needs no rights");
+    }
+    kinds
+        .all(|kind| matches!(kind, P::Xdp | P::SchedCls | P::SocketFilter | P::CgroupSkb))
+        .then_some("over a capture, given by --packets FILE, it can run in the embedded engine, which needs no rights")
 }
 
 /// Why an engine did not take the programs.
