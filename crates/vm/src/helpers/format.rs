@@ -19,6 +19,9 @@ use super::text::is_space;
 /// Bytes that packed arguments may take. Source: `MAX_BPRINTF_BIN_ARGS`.
 const PACKED_BYTES: usize = 512;
 
+/// Most characters of a width; more is this. Source: `FIELD_WIDTH_MAX`.
+const MAX_WIDTH: i32 = (1 << 23) - 1;
+
 /// Where strings and IP addresses are read from.
 pub(super) trait Memory {
     /// The bytes of a string with its zero byte, at most `most`; `None` where it cannot be read.
@@ -297,8 +300,8 @@ pub(super) fn print(format: &[u8], args: &Packed, buffer: &mut [u8]) -> u64 {
                 width = width.wrapping_mul(10).wrapping_add(i32::from(byte(at) - b'0'));
                 at += 1;
             }
-            // The kernel keeps 24 bits of it.
-            spec.width = i64::from(width << 8 >> 8);
+            // A width that does not fit in an `int` wraps around, in the kernel too.
+            spec.width = i64::from(width.clamp(-MAX_WIDTH, MAX_WIDTH));
         }
         let longs = (0..2).take_while(|n| byte(at + n) == b'l').count();
         at += longs;
