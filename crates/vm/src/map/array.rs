@@ -8,7 +8,7 @@
 use super::error::{Errno, Result};
 use super::memory::{Region, check_room};
 use super::value::ValueLayout;
-use super::{F_LOCK, NOEXIST};
+use super::{EXIST, F_LOCK, NOEXIST};
 
 /// What a compiler needs to know for a lookup without a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,10 +97,9 @@ impl Array {
         Ok(())
     }
 
-    /// What the kernel checks before it writes, in its order. Source: `array_map_update_elem`, `bpf_percpu_array_update`.
+    /// What the kernel checks before it writes, in its order. Source: `array_map_update_elem`.
     pub(crate) fn check(&self, layout: &ValueLayout, index: u32, flags: u64) -> Result<()> {
-        let known = if self.cpu_stride == 0 { flags & !F_LOCK } else { flags };
-        if known > 2 {
+        if flags & !F_LOCK > EXIST {
             return Err(Errno::EINVAL);
         }
         if index >= self.max_entries {

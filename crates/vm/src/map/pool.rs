@@ -2,7 +2,8 @@
 //!
 //! An element that leaves its map goes to the limbo. From there all of them together become free again when crossbeam's
 //! epochs say that whoever was running meanwhile is done ("a batch"; one is on its way at a time). So a map takes memory
-//! for its elements and for what was removed within the last few hundred runs, and within runs that still go on.
+//! for its elements and for what was removed within the last few hundred runs, and within runs that still go on; for that
+//! there is a limit, [`MOST_WAITING`].
 //!
 //! A value for each CPU lies apart from its element, in the same chunk: the values of one CPU beside one another.
 
@@ -13,6 +14,10 @@ use super::lock::Spin;
 use super::memory::Region;
 use crossbeam_epoch::Guard;
 use std::sync::Arc;
+
+/// Bytes that may wait for their grace period besides what the map holds, or as much as the map can hold if that is more.
+/// A program that updates and deletes without end then gets `ENOMEM`.
+const MOST_WAITING: u64 = 1 << 30;
 
 /// Bytes of memory asked for at once; untouched pages cost nothing.
 const CHUNK_BYTES: usize = 2 << 20;
@@ -46,6 +51,8 @@ struct State {
     batch_on_its_way: bool,
     since_nudge: u32,
     chunks: Vec<Region>,
+    /// Of all chunks.
+    bytes: u64,
     /// Elements of the last chunk that were never used.
     fresh: usize,
 }
@@ -56,6 +63,8 @@ pub(crate) struct Pool {
     block: usize,
     chunk_elements: usize,
     cpu_stride: usize,
+    /// Bytes of all chunks.
+    most_bytes: u64,
     state: Spin<State>,
 }
 
@@ -81,7 +90,9 @@ impl Pool {
         let wanted = usize::try_from(elements).unwrap_or(usize::MAX).max(64);
         let chunk_elements = (CHUNK_BYTES / all).clamp(1, wanted);
         let cpu_stride = (value * chunk_elements).next_multiple_of(128);
-        Pool { shape, block, chunk_elements, cpu_stride, state: Spin::default() }
+        let held = elements.saturating_mul(all as u64);
+        let most_bytes = held.saturating_add(held.max(MOST_WAITING));
+        Pool { shape, block, chunk_elements, cpu_stride, most_bytes, state: Spin::default() }
     }
 
     /// Bytes between the values of an element from CPU to CPU.
@@ -98,7 +109,11 @@ impl Pool {
         }
         if state.fresh == 0 {
             let values = self.shape.per_cpu.map_or(0, |(_, cpus)| self.cpu_stride * cpus as usize);
+            if state.bytes > self.most_bytes {
+                return Err(Errno::ENOMEM);
+            }
             let chunk = Region::new((self.block * self.chunk_elements).next_multiple_of(128) as u64 + values as u64)?;
+            state.bytes += chunk.len() as u64;
             state.chunks.push(chunk);
             state.fresh = self.chunk_elements;
         }
@@ -183,7 +198,7 @@ impl Pool {
 
     /// Bytes of address space taken.
     pub(crate) fn bytes(&self) -> u64 {
-        self.state.lock().chunks.iter().map(|chunk| chunk.len() as u64).sum()
+        self.state.lock().bytes
     }
 }
 
@@ -216,6 +231,19 @@ mod tests {
             std::thread::yield_now();
         }
         panic!("it never came back");
+    }
+
+    #[test]
+    fn what_waits_has_a_limit() {
+        let pool = Arc::new(Pool::new(Shape { header: 0, body: 4 << 20, per_cpu: None }, 1));
+        let guard = crossbeam_epoch::pin();
+        let mut taken = 0;
+        // Untouched, so it costs no memory.
+        while let Ok(element) = pool.take() {
+            pool.retire(element, &guard);
+            taken += 1;
+        }
+        assert!((256..=260).contains(&taken), "{taken} elements of 4 MiB");
     }
 
     #[test]

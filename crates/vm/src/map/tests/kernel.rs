@@ -8,17 +8,17 @@ use skep_kernel as kernel;
 use skep_kernel::Update;
 
 /// A small generator of numbers, the same in every run.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         ((self.0 >> 16) % sides as u64) as usize
     }
 
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.roll(of.len())]
     }
 
@@ -27,7 +27,7 @@ impl Dice {
     }
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     let root = kernel::privilege::Capabilities::current().has("CAP_SYS_ADMIN");
     if !root {
         eprintln!("needs root, not run");
@@ -35,7 +35,7 @@ fn is_root() -> bool {
     root
 }
 
-fn cpus() -> u32 {
+pub(super) fn cpus() -> u32 {
     kernel::cpu::possible().expect("CPUs") as u32
 }
 
