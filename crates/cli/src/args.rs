@@ -139,6 +139,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) log: bool,
 
+    /// Where to write the report if the kernel and skep's own check do not agree (default: in the cache directory)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
     /// Say nothing on stderr but errors and losses
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,

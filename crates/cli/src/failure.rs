@@ -45,6 +45,13 @@ impl Failure {
         self
     }
 
+    /// With more below it that has been laid out already.
+    #[must_use]
+    pub(crate) fn with_text(mut self, text: &str) -> Failure {
+        self.text = format!("{}\n\n{text}", self.text.trim_end());
+        self
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         self.exit as u8

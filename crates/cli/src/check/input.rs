@@ -15,15 +15,15 @@ use std::io::Read;
 use std::path::Path;
 
 /// What is to be checked, and against what.
-pub(super) struct Input {
+pub(crate) struct Input {
     /// With CO-RE records applied and configuration filled in, as far as that can be had.
-    pub(super) spec: ObjectSpec,
+    pub(crate) spec: ObjectSpec,
     /// The types of the kernel that it is checked for.
-    pub(super) btf: Option<Btf>,
+    pub(crate) btf: Option<Btf>,
     /// The kernel that it is checked for.
-    pub(super) kernel: KernelVersion,
+    pub(crate) kernel: KernelVersion,
     /// What is odd but does not decide.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads a file, or bytecode from standard input.
@@ -40,14 +40,24 @@ pub(super) fn read(args: &CheckArgs, file: &Path) -> Result<Input, Failure> {
             program.section, program.name, program.section
         ));
     }
-    let kernel = running_kernel();
-    let btf = target_btf(args, &spec, &mut warnings)?;
+    let btf = target_btf(args.btf.as_deref(), &spec, &mut warnings)?;
     warnings.extend(maps_without_size(&spec));
+    fit(spec, btf, warnings)
+}
+
+/// Makes of a spec what the running kernel is about to be given.
+pub(crate) fn for_this_kernel(spec: ObjectSpec) -> Result<Input, Failure> {
+    let mut warnings = Vec::new();
+    let btf = target_btf(None, &spec, &mut warnings)?;
+    fit(spec, btf, warnings)
+}
+
+/// Fills in what depends on the kernel.
+fn fit(mut spec: ObjectSpec, btf: Option<Btf>, mut warnings: Vec<String>) -> Result<Input, Failure> {
+    let kernel = running_kernel();
     fill_config(&mut spec, kernel, &mut warnings);
-    if core::needs_target(&spec) || spec.programs.iter().any(|program| !program.core_relocs.is_empty()) {
-        let targets: Vec<Btf> = btf.iter().cloned().collect();
-        core::relocate_with(&mut spec, &targets).map_err(|error| Failure::say(Exit::NotSo, error))?;
-    }
+    let targets: Vec<Btf> = btf.iter().cloned().collect();
+    core::relocate_with(&mut spec, &targets).map_err(|error| Failure::say(Exit::NotSo, error))?;
     warnings.extend(missing_externs(&spec, btf.as_ref()));
     Ok(Input { spec, btf, kernel, warnings })
 }
@@ -147,8 +157,8 @@ fn set_types(args: &CheckArgs, spec: &mut ObjectSpec, warnings: &mut Vec<String>
 }
 
 /// The types to check against: from the file that was named, else the running kernel's, where any program needs them.
-fn target_btf(args: &CheckArgs, spec: &ObjectSpec, warnings: &mut Vec<String>) -> Result<Option<Btf>, Failure> {
-    if let Some(path) = &args.btf {
+fn target_btf(file: Option<&Path>, spec: &ObjectSpec, warnings: &mut Vec<String>) -> Result<Option<Btf>, Failure> {
+    if let Some(path) = file {
         let btf = skep_kernel::btf_of_file(path).map_err(|error| Failure::new(Exit::from(error.class()), error))?;
         return Ok(Some(btf));
     }

@@ -2,9 +2,9 @@
 
 mod complexity;
 mod explain;
-mod input;
+pub(crate) mod input;
 mod kernels;
-mod output;
+pub(crate) mod output;
 
 use crate::args::{CheckArgs, Format};
 use crate::failure::{Exit, Failure};

@@ -1,6 +1,7 @@
 //! `skep run`: from a file to what its programs report.
 
 pub(crate) mod child;
+mod opinion;
 pub(crate) mod source;
 mod stream;
 pub(crate) mod sweeper;
@@ -11,8 +12,10 @@ use crate::failure::{Exit, Failure};
 use crate::output::tell;
 use crate::signals::Stop;
 use child::Held;
-use skep_engine::{AttachOptions, Attached, Choice, Class, LoadOptions, Packets, Sampling, Session, Source};
+use opinion::Opinion;
+use skep_engine::{AttachOptions, Attached, Choice, Class, LoadError, LoadOptions, Packets, Sampling, Session, Source};
 use skep_object::{InitialValue, MapOrigin, ObjectSpec, ProgramIdx};
+use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Instant;
@@ -32,7 +35,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     set_params(&mut spec, args)?;
     let name = spec.name.clone();
-    let Started { mut session, attached, mut stream, mut held, place } = start(args, spec)?;
+    let Started { mut session, attached, mut stream, mut held, place, opinion } = start(args, spec)?;
     let sweeper = Sweeper::start(&attached.iter().filter_map(|attached| attached.leftover).collect::<Vec<_>>())?;
     session.settled();
     for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
@@ -72,6 +75,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
         sweeper.dismiss();
     }
     stream.end()?;
+    if let Some(opinion) = opinion {
+        opinion.of_acceptance(args);
+    }
     Ok(exit.or(held.as_mut().and_then(Held::ended).map(exit_code)).unwrap_or(0))
 }
 
@@ -90,6 +96,8 @@ struct Started {
     held: Option<Held>,
     /// The engine's name.
     place: &'static str,
+    /// What skep's own check says of what the kernel took.
+    opinion: Option<Opinion>,
 }
 
 /// Loads and attaches, in the engine that was asked for or the one that can.
@@ -192,7 +200,20 @@ fn start_in(args: &RunArgs, mut spec: ObjectSpec, choice: Choice, source: Source
     let name = spec.name.clone();
     let engine = skep_engine::pick(choice, source);
     let options = LoadOptions { only: args.programs.clone(), log: args.log };
-    let mut session = engine.load(spec, &options).map_err(|error| Refused::by(&error, args))?;
+    let opinion = if choice == Choice::Kernel { Opinion::form(&spec, &args.programs) } else { None };
+    let mut session = match engine.load(spec, &options) {
+        Ok(session) => session,
+        Err(error) => {
+            let mut refused = Refused::by(&error, args);
+            if let (skep_engine::Error::Load(cause), Some(opinion)) = (&error, opinion)
+                && let LoadError::Program(refusal) = cause.as_ref()
+                && let Some(text) = opinion.of_refusal(refusal, args, std::io::stderr().is_terminal())
+            {
+                refused.failure = refused.failure.with_text(&text);
+            }
+            return Err(refused);
+        }
+    };
     let stream = Stream::new(args, session.as_ref())?;
     let attached = attach_all(session.as_mut(), args, pid)?;
     for warning in session.warnings().iter().filter(|_| !args.quiet) {
@@ -205,7 +226,7 @@ fn start_in(args: &RunArgs, mut spec: ObjectSpec, choice: Choice, source: Source
             }
         }
     }
-    Ok(Started { session, attached, stream, held, place: engine.name() })
+    Ok(Started { session, attached, stream, held, place: engine.name(), opinion })
 }
 
 fn set_params(spec: &mut ObjectSpec, args: &RunArgs) -> Result<(), Failure> {

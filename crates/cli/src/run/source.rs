@@ -22,8 +22,7 @@ pub(crate) fn read(args: &RunArgs) -> Result<ObjectSpec, Failure> {
 /// Reads or compiles a file, with these flags for clang.
 pub(crate) fn read_file(path: &Path, cflags: &[OsString]) -> Result<ObjectSpec, Failure> {
     let name = path.display().to_string();
-    let is_c = path.extension().is_some_and(|extension| extension == "c");
-    let bytes = if is_c { compile(path, cflags)? } else { load(path)? };
+    let bytes = object_bytes(path, cflags)?;
     if !bytes.starts_with(ELF) {
         return Err(Failure::say(
             Exit::NotSo,
@@ -34,6 +33,12 @@ pub(crate) fn read_file(path: &Path, cflags: &[OsString]) -> Result<ObjectSpec, 
         ));
     }
     ObjectSpec::parse(&name, &bytes).map_err(|error| Failure::say(Exit::NotSo, error))
+}
+
+/// The object: the file itself, or what clang makes of it.
+pub(crate) fn object_bytes(path: &Path, cflags: &[OsString]) -> Result<Vec<u8>, Failure> {
+    let is_c = path.extension().is_some_and(|extension| extension == "c");
+    if is_c { compile(path, cflags) } else { load(path) }
 }
 
 /// A file that is not there is wrong usage; one that may not be read is a matter of rights.
