@@ -24,7 +24,7 @@ pub const HEADROOM: usize = 256;
 pub const XDP_FRAME_BYTES: u32 = 40;
 
 /// Where the first buffer of an XDP packet ends, from the start of its headroom: a page without `struct skb_shared_info`.
-const XDP_LINEAR_END: u32 = 4096 - 320;
+pub(crate) const XDP_LINEAR_END: u32 = 4096 - 320;
 
 /// The next buffers of an XDP packet have a page each.
 const XDP_FRAGMENT: u32 = 4096;

@@ -1,10 +1,12 @@
 //! The helpers and kernel functions that have a meaning outside the kernel, by number and by name.
 
+mod cgroup;
 mod control;
 mod dynptr;
 mod format;
 mod iter;
 mod maps;
+mod packet;
 mod print;
 mod probe;
 mod strings;
@@ -31,7 +33,7 @@ pub(crate) struct Scratch {
 
 /// The helper with this number, if it has a meaning here.
 pub(crate) fn by_id(id: u32) -> Option<&'static Builtin> {
-    table::by_id(id)
+    table::by_id(id).or_else(|| packet::by_id(id)).or_else(|| cgroup::by_id(id))
 }
 
 /// The kernel function with this name, if it has a meaning here.
