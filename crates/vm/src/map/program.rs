@@ -17,7 +17,8 @@ use skep_abi::flags::map_create::{BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG};
 use std::ffi::c_void;
 use std::ptr;
 
-/// A lookup as one call: `function(object, key, cpu)` gives the value's address or null. Valid as long as the map.
+/// A lookup as one call: `function(object, key, cpu)` gives the value's address or null. Valid as long as the map. The
+/// caller keeps to the contract of [`Map::lookup`], and `cpu` is below [`Map::cpus`]: the function does not look.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupCall {
     /// First argument.
@@ -194,7 +195,7 @@ impl Map {
                 for index in 0..self.max_entries {
                     let Some(value) = array.at(index, cpu) else { break };
                     // A key of its own, as programs can write to it.
-                    let mut key = u64::from(index.to_le());
+                    let mut key = [index, 0];
                     calls += 1;
                     if each((&raw mut key).cast(), value) != 0 {
                         break;

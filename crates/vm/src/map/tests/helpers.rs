@@ -41,11 +41,16 @@ fn theirs(map: &kernel::Map, op: Op, key: u64, value: u64) -> i32 {
          r1 = map_by_fd({})\nr2 = r10\nr2 += {second}\n{third}\nr4 = {flags} ll\ncall {call}\n{after}\n",
         map.fd().as_raw_fd()
     );
-    let insns = skep_isa::assemble(&text).unwrap_or_else(|errors| panic!("{text}{errors:?}"));
+    run(&text)
+}
+
+/// What a program of this text returns in the kernel.
+fn run(text: &str) -> i32 {
+    let insns = skep_isa::assemble(text).unwrap_or_else(|errors| panic!("{text}{errors:?}"));
     let insns = skep_isa::encode(&insns);
     let params = kernel::ProgramParams::new("op", ProgramType::SocketFilter, &insns, "GPL");
     let program = kernel::Program::load(&params, kernel::LogLevel::None)
-        .unwrap_or_else(|refused| panic!("{op:?}: {} {}", refused.errno, refused.log));
+        .unwrap_or_else(|refused| panic!("{text}{} {}", refused.errno, refused.log));
     let input = kernel::TestInput { data: &[0; 64], ..Default::default() };
     program.test_run(&input).expect("it runs").value as i32
 }
@@ -126,4 +131,88 @@ fn helpers_do_as_the_kernels() {
             assert_eq!(a, b, "{map_type}, step {step}: {op:?} key {key:#x} value {value} (left: vm, right: kernel)");
         }
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum RingOp {
+    Output { size: u64, flags: u64 },
+    Reserve { size: u64, flags: u64, discard: bool },
+    Query(u64),
+}
+
+fn ring_theirs(map: &kernel::Map, op: RingOp) -> i32 {
+    let map = format!("r1 = map_by_fd({})", map.fd().as_raw_fd());
+    run(&match op {
+        RingOp::Output { size, flags } => {
+            let fill: String = (1..=8).map(|i| format!("*(u64 *)(r10 - {}) = 7\n", i * 8)).collect();
+            format!("{fill}{map}\nr2 = r10\nr2 += -64\nr3 = {size}\nr4 = {flags} ll\ncall 130\nexit\n")
+        }
+        RingOp::Reserve { size, flags, discard } => {
+            let end = if discard { 133 } else { 132 };
+            format!(
+                "{map}\nr2 = {size} ll\nr3 = 0\ncall 131\nif r0 != 0 goto there\nr0 = -11\nexit\n\
+                 there: *(u64 *)(r0 + 0) = 9\nr1 = r0\nr2 = {flags} ll\ncall {end}\nr0 = 0\nexit\n"
+            )
+        }
+        RingOp::Query(what) => format!("{map}\nr2 = {what} ll\ncall 134\nexit\n"),
+    })
+}
+
+fn ring_ours(map: &Map, op: RingOp) -> i32 {
+    // SAFETY: 64 bytes of data; records are written within their 8 bytes or more, and ended once.
+    unsafe {
+        match op {
+            RingOp::Output { size, flags } => map.ringbuf_output([7u64; 8].as_ptr().cast(), size, flags) as i32,
+            RingOp::Reserve { size, flags, discard } => {
+                let record = map.ringbuf_reserve(size, 0);
+                if record.is_null() {
+                    return -11;
+                }
+                record.cast::<u64>().write(9);
+                match discard {
+                    true => crate::map::ringbuf_discard(record, flags),
+                    false => crate::map::ringbuf_submit(record, flags),
+                }
+                0
+            }
+            RingOp::Query(what) => map.ringbuf_query(what) as i32,
+        }
+    }
+}
+
+#[test]
+fn ring_buffers_do_as_the_kernels() {
+    if !is_root() {
+        return;
+    }
+    let mut dice = Dice(0xabcd_ef01);
+    let map = Map::create(&Definition::new("r", M::Ringbuf, 0, 0, 4096), cpus()).expect("a map");
+    let other = kernel::Map::create(&kernel::MapParams::new("r", M::Ringbuf, 0, 0, 4096)).expect("a map");
+    let mut reader = kernel::ringbuf::RingBuffer::new(&other).expect("a reader");
+    let mut seen = 0;
+    for step in 0..300 {
+        let flags = dice.pick(&[0, 1, 2, 3]);
+        let op = match dice.roll(4) {
+            0 => RingOp::Output { size: 1 + dice.roll(64) as u64, flags: dice.pick(&[0, 1, 2, 3, 4, 1 << 40]) },
+            1 => {
+                let size = dice.pick(&[8, 9, 100, 777, 2000, 4072, 4080, 4081, 4088, 4096, 1 << 20, 1 << 29]);
+                RingOp::Reserve { size, flags, discard: dice.roll(3) == 0 }
+            }
+            2 => RingOp::Query(dice.roll(6) as u64),
+            _ => {
+                let (mut a, mut b) = (Vec::new(), Vec::new());
+                let each = &mut |record: &[u8]| {
+                    a.push(record.len());
+                    std::ops::ControlFlow::Continue(())
+                };
+                map.user().poll(each).expect("poll");
+                reader.drain(|record| b.push(record.len()));
+                assert_eq!(a, b, "step {step}: lengths of records");
+                seen += a.len();
+                continue;
+            }
+        };
+        assert_eq!(ring_ours(&map, op), ring_theirs(&other, op), "step {step}: {op:?} (left: vm, right: kernel)");
+    }
+    assert!(seen > 30, "{seen} records");
 }
