@@ -3,7 +3,7 @@
 use skep_abi::{AttachType, ProgramType};
 use skep_isa::Raw;
 use skep_vm::context::{Arrival, Outcome, PacketRunner, Redirect, Start};
-use skep_vm::{Config, Vm};
+use skep_vm::{Config, Memory, Mode, Vm};
 use std::fmt::Write as _;
 
 /// A case in its file.
@@ -223,9 +223,21 @@ impl Run<'_> {
         self.case.program == ProgramType::Xdp
     }
 
+    /// In the engine as it is by default; what the other ways of running give must be the same.
     pub fn in_vm(&self) -> Seen {
+        let seen = self.in_vm_as(Memory::Checked, Mode::Interpreter);
+        assert_eq!(self.in_vm_as(Memory::Checked, Mode::Compiled), seen, "{} {}", self.case.name, self.label());
+        if self.case.not_in_kernel.is_none() {
+            for mode in [Mode::Interpreter, Mode::Compiled] {
+                assert_eq!(self.in_vm_as(Memory::Fast, mode), seen, "{} {} {mode:?}", self.case.name, self.label());
+            }
+        }
+        seen
+    }
+
+    fn in_vm_as(&self, memory: Memory, mode: Mode) -> Seen {
         let case = self.case;
-        let vm = Vm::new(Config::default());
+        let vm = Vm::new(Config { memory, mode, ..Config::default() });
         let program = match vm.load_slots("case", case.program, &self.slots()) {
             Ok(program) => program,
             Err(error) => return Seen { more: error.to_string(), ..Seen::default() },

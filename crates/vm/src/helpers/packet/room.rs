@@ -88,7 +88,6 @@ pub(super) fn change_proto(env: &mut Env, [context, to, flags, ..]: [u64; 5]) ->
         let to = u16::from_be(to as u16);
         let (off, len) = (link_header(packet), IPV6_HEADER - IPV4_HEADER);
         let result = match (protocol(env), to) {
-            (IPV4, IPV6) | (IPV6, IPV4) if is_gso(env) => Err(ENOTSUPP),
             (IPV4, IPV6) => push(packet, off, len),
             (IPV6, IPV4) => pop(packet, off, len),
             _ => Err(ENOTSUPP),
@@ -299,7 +298,9 @@ fn insert_tag(packet: &mut Packet, protocol: u16, tag: u16) -> Result<(), i32> {
     if !packet.insert(TAG_AT, TAG) {
         return Err(libc::ENOMEM);
     }
+    // The tag belongs to the network layer from now on. `insert` made room in front, so there is as much.
     packet.skb.mac = packet.skb.mac.saturating_sub(TAG);
+    packet.skb.network = packet.skb.network.saturating_sub(TAG);
     if let Some(place) = packet.part_mut(TAG_AT.into(), TAG.into()) {
         let [a, b] = protocol.to_be_bytes();
         let [c, d] = tag.to_be_bytes();
