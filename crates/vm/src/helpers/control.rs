@@ -1,6 +1,6 @@
 //! Loops, locks, and the marks that mean something to the kernel's scheduler only.
 
-use super::fail;
+use super::{fail, fail32};
 use crate::env::Env;
 use crate::fault::FaultKind;
 use crate::helper::{HelperResult, Stop};
@@ -17,7 +17,8 @@ pub(super) fn bpf_loop(env: &mut Env, [rounds, callback, context, flags, _]: [u6
         return fail(libc::EINVAL);
     }
     if rounds > MAX_LOOPS {
-        return fail(libc::E2BIG);
+        // The verifier replaces the call by a loop, which sets the lower half of r0 only.
+        return fail32(libc::E2BIG);
     }
     for round in 0..u64::from(rounds) {
         if env.call_back(callback, [round, context, 0, 0, 0])? != 0 {

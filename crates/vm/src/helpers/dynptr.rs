@@ -8,7 +8,7 @@
 
 use super::maps;
 use super::probe::{self, Space};
-use super::{errno, fail, fail32};
+use super::{fail, fail32};
 use crate::env::Env;
 use crate::fault::FaultKind;
 use crate::helper::{HelperResult, Stop};
@@ -311,15 +311,18 @@ pub(super) fn copy(env: &mut Env, [to, to_offset, from, from_offset, len]: [u64;
     let (to_offset, from_offset, len) = (to_offset as u32, from_offset as u32, len as u32);
     let (to, from) = (Dynptr::load(env, to)?, Dynptr::load(env, from)?);
     let source = from.slice(env, from_offset, len)?;
-    if source != 0 {
-        return write_to(env, to, to_offset, source, len, 0).map(|result| u64::from(result as u32));
-    }
     let target = to.slice_to_write(env, to_offset, len)?;
-    if target == 0 || !from.holds(from_offset, len) {
-        let number = if target != 0 && from.is_null() { libc::EINVAL } else { libc::E2BIG };
-        return fail32(number);
-    }
-    fail32(libc::EINVAL)
+    let number = match (source, target) {
+        // Where the target cannot be written directly, as a write refuses it.
+        (1.., _) => return write_to(env, to, to_offset, source, len, 0).map(|result| u64::from(result as u32)),
+        (0, 1..) if from.is_null() => libc::EINVAL,
+        (0, 1..) if from.holds(from_offset, len) => libc::EFAULT,
+        (0, 1..) => libc::E2BIG,
+        _ if !to.holds(to_offset, len) || !from.holds(from_offset, len) => libc::E2BIG,
+        _ if len == 0 => 0,
+        _ => libc::EINVAL,
+    };
+    fail32(number)
 }
 
 /// kfunc `bpf_dynptr_memset`.
@@ -333,6 +336,8 @@ pub(super) fn memset(env: &mut Env, [dynptr, offset, len, byte, _]: [u64; 5]) ->
         return fail32(libc::E2BIG);
     }
     match dynptr.slice_to_write(env, offset, len)? {
+        // Nothing is written, so nothing fails.
+        0 if len == 0 => Ok(0),
         0 => fail32(libc::EINVAL),
         at => {
             env.bytes_mut(at, len.into())?.fill(byte as u8);
@@ -351,9 +356,9 @@ fn probe_into(env: &mut Env, [dynptr, offset, len, from, _]: [u64; 5], space: Sp
     }
     let read = match text {
         true => probe::fill_str(env, at, len.into(), from, space)?,
-        false => probe::fill(env, at, len.into(), from, space)?.then_some(0),
+        false => probe::fill(env, at, len.into(), from, space)?.map(|()| 0),
     };
-    Ok(read.unwrap_or(u64::from(errno(libc::EFAULT) as u32)))
+    read.map_or_else(fail32, Ok)
 }
 
 /// kfuncs `bpf_probe_read_user_dynptr` and `bpf_copy_from_user_dynptr`.

@@ -3,7 +3,7 @@
 //! The state has the kernel's size and, for numbers, its layout. In the checked mode a program can write anything there:
 //! a state made up gives other numbers, never other memory.
 
-use super::fail32;
+use super::{fail32, probe};
 use crate::env::Env;
 use crate::helper::{HelperResult, Stop};
 
@@ -75,7 +75,8 @@ pub(super) fn bits_new(env: &mut Env, [iterator, words, count, ..]: [u64; 5]) ->
     }
     let (found, _) = env.own_bytes(words, count * 8).as_chunks::<8>();
     if found.len() as u64 != count {
-        return fail32(libc::EFAULT);
+        // One word the kernel reads into the state, and does not say why it cannot.
+        return fail32(if count == 1 { libc::EFAULT } else { probe::why_not_own(env, words) });
     }
     let copied: Box<[u64]> = found.iter().map(|word| u64::from_ne_bytes(*word)).collect();
     let place = env.scratch.bits.iter().position(Option::is_none).unwrap_or(env.scratch.bits.len());

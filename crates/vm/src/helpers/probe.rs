@@ -1,8 +1,9 @@
 //! Reads from addresses that nothing vouches for: of the task (user memory) and of the program itself (kernel memory).
 //!
 //! User memory is the memory of the task that the event is about, read through [`crate::Task::read`]. Kernel memory is what the
-//! program owns: stack, context, packet, map values. There is no other; an address that is neither is `EFAULT`, as an
-//! unmapped one is in the kernel. `bpf_probe_read` and `bpf_probe_read_str`, which do not say which they mean, look at the
+//! program owns: stack, context, packet, map values. There is no other: an address that is none of it is `ERANGE`, as one
+//! outside of the kernel's part of the address space is in the kernel, and `EFAULT` where it would be in that part or the
+//! program's memory ends before the read does. `bpf_probe_read` and `bpf_probe_read_str`, which do not say which they mean, look at the
 //! program's own memory first, then at the task's.
 
 use super::fail;
@@ -23,34 +24,43 @@ pub(super) enum Space {
 /// A page, the unit in which memory of a task is there or not.
 const PAGE: u64 = 4096;
 
-/// Fills the program's memory at `to` from an address; `false` (and what is there is not said) where it cannot be read.
-pub(super) fn fill(env: &mut Env, to: u64, len: u64, from: u64, space: Space) -> Result<bool, Stop> {
-    env.may(to, len, true)?;
-    if len == 0 {
-        return Ok(true);
-    }
-    if space != Space::User && env.own_bytes(from, len).len() as u64 == len {
-        env.copy(to, from, len)?;
-        return Ok(true);
-    }
-    if space == Space::Kernel {
-        return Ok(false);
-    }
-    let task = env.task().clone();
-    Ok(task.read(from, env.bytes_mut(to, len)?).is_ok())
+/// Why an address in the program's own memory cannot be read, or not far enough.
+pub(super) fn why_not_own(env: &Env, addr: u64) -> i32 {
+    if addr >> 63 == 0 && env.own_bytes(addr, 1).is_empty() { libc::ERANGE } else { libc::EFAULT }
 }
 
-/// Copies a string with its zero byte to the program's memory at `to`, cut where there is no room: bytes written, `None`
-/// where it cannot be read.
-pub(super) fn fill_str(env: &mut Env, to: u64, len: u64, from: u64, space: Space) -> Result<Option<u64>, Stop> {
+/// Fills the program's memory at `to` from an address; an error number (and what is there now is not said) where it cannot
+/// be read.
+pub(super) fn fill(env: &mut Env, to: u64, len: u64, from: u64, space: Space) -> Result<Result<(), i32>, Stop> {
     env.may(to, len, true)?;
-    let Some(mut text) = string_at(env, from, len, space) else { return Ok(None) };
+    if space != Space::User && env.own_bytes(from, len).len() as u64 == len && (len > 0 || from >> 63 != 0) {
+        env.copy(to, from, len)?;
+        return Ok(Ok(()));
+    }
+    if space == Space::Kernel {
+        let readable = len == 0 && !env.own_bytes(from, 1).is_empty();
+        return Ok(if readable { Ok(()) } else { Err(why_not_own(env, from)) });
+    }
+    if len == 0 {
+        return Ok(Ok(()));
+    }
+    let task = env.task().clone();
+    Ok(task.read(from, env.bytes_mut(to, len)?).map_err(|_| libc::EFAULT))
+}
+
+/// Copies a string with its zero byte to the program's memory at `to`, cut where there is no room: bytes written, or an
+/// error number where it cannot be read.
+pub(super) fn fill_str(env: &mut Env, to: u64, len: u64, from: u64, space: Space) -> Result<Result<u64, i32>, Stop> {
+    env.may(to, len, true)?;
+    let Some(mut text) = string_at(env, from, len, space) else {
+        return Ok(Err(if space == Space::Kernel { why_not_own(env, from) } else { libc::EFAULT }));
+    };
     // It ends with a zero, or has `len` bytes: then the last gives way to one.
     if let Some(last) = text.last_mut() {
         *last = 0;
     }
     env.bytes_mut(to, text.len() as u64)?.copy_from_slice(&text);
-    Ok(Some(text.len() as u64))
+    Ok(Ok(text.len() as u64))
 }
 
 /// The bytes of a string, up to and with its zero byte, at most `most`; `None` where they cannot be read.
@@ -85,20 +95,22 @@ pub(super) fn string_at(env: &Env, from: u64, most: u64, space: Space) -> Option
 
 fn read(env: &mut Env, [to, len, from, ..]: [u64; 5], space: Space) -> HelperResult {
     let len = u64::from(len as u32);
-    if fill(env, to, len, from, space)? {
-        return Ok(0);
+    match fill(env, to, len, from, space)? {
+        Ok(()) => Ok(0),
+        Err(number) => {
+            env.bytes_mut(to, len)?.fill(0);
+            fail(number)
+        }
     }
-    env.bytes_mut(to, len)?.fill(0);
-    fail(libc::EFAULT)
 }
 
 fn read_str(env: &mut Env, [to, len, from, ..]: [u64; 5], space: Space) -> HelperResult {
     let len = u64::from(len as u32);
     match fill_str(env, to, len, from, space)? {
-        Some(written) => Ok(written),
-        None => {
+        Ok(written) => Ok(written),
+        Err(number) => {
             env.bytes_mut(to, len)?.fill(0);
-            fail(libc::EFAULT)
+            fail(number)
         }
     }
 }
@@ -151,17 +163,17 @@ pub(super) fn copy_from_user_str(env: &mut Env, [to, len, from, flags, _]: [u64;
         return Ok(0);
     }
     match fill_str(env, to, len, from, Space::User)? {
-        Some(written) => {
+        Ok(written) => {
             if flags == PAD_ZEROS {
                 env.bytes_mut(to.wrapping_add(written), len - written)?.fill(0);
             }
             Ok(written)
         }
-        None => {
+        Err(number) => {
             if flags == PAD_ZEROS {
                 env.bytes_mut(to, len)?.fill(0);
             }
-            super::fail32(libc::EFAULT)
+            super::fail32(number)
         }
     }
 }

@@ -5,6 +5,7 @@
 //! where the string does not end within 64 KiB. They return `int`, so the upper half of r0 is zero. Source:
 //! `kernel/bpf/helpers.c` (6.18; `strncasecmp`, `strcasestr` and `strncasestr`: 7.0).
 
+use super::probe::why_not_own;
 use crate::env::Env;
 use crate::helper::HelperResult;
 
@@ -20,11 +21,7 @@ impl Text<'_> {
     fn at(env: &Env, addr: u64) -> Result<Text<'_>, i32> {
         // One more than is looked at, as `strnstr` looks at the byte behind.
         let bytes = env.own_bytes(addr, MOST as u64 + 1);
-        match bytes.is_empty() {
-            true if addr >> 63 == 0 => Err(libc::ERANGE),
-            true => Err(libc::EFAULT),
-            false => Ok(Text { bytes }),
-        }
+        if bytes.is_empty() { Err(why_not_own(env, addr)) } else { Ok(Text { bytes }) }
     }
 
     fn get(&self, index: usize) -> Result<u8, i32> {
@@ -122,8 +119,7 @@ pub(super) fn strrchr(env: &mut Env, [text, wanted, ..]: [u64; 5]) -> HelperResu
         let mut last = Err(libc::ENOENT);
         for index in 0..MOST {
             let byte = text.get(index)?;
-            // The kernel compares a signed character.
-            if i32::from(byte as i8) == wanted as i32 {
+            if i32::from(byte) == wanted as i32 {
                 last = place(index);
             }
             if byte == 0 {

@@ -37,7 +37,8 @@ fn ticks_per_second() -> u64 {
     })
 }
 
-/// `bpf_jiffies64`: the kernel starts to count five minutes below the overflow of 32 bits. Source: `INITIAL_JIFFIES`.
+/// `bpf_jiffies64`: the kernel starts to count five minutes below the overflow of 32 bits (`INITIAL_JIFFIES`). Counted from
+/// the monotonic clock, which is set right now and then: about a second off the kernel's own, differences are not.
 pub(super) fn jiffies64(env: &mut Env, _: [u64; 5]) -> HelperResult {
     let hz = ticks_per_second();
     let start = u64::from(0u32.wrapping_sub(300 * hz as u32));
