@@ -179,7 +179,9 @@ impl Gen<'_, '_, '_> {
         self.later.push(Later {
             func,
             write: Box::new(move |g| {
-                if count == 0 || g.c.chance(20) {
+                if g.options.repeatable && count == 0 {
+                    g.input(R0);
+                } else if !g.options.repeatable && (count == 0 || g.c.chance(20)) {
                     g.b.helper("get_prandom_u32");
                 } else {
                     g.b.mov(R0, R1);
@@ -285,7 +287,7 @@ impl Gen<'_, '_, '_> {
             write: Box::new(|g| {
                 g.b.mov(R6, R1);
                 g.b.mov(R7, R2);
-                if !g.context_number(R0) {
+                if g.options.repeatable || !g.context_number(R0) {
                     g.b.mov_k(R0, 1);
                 }
                 g.b.exit();

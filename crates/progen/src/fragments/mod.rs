@@ -11,11 +11,11 @@ mod memory;
 mod site;
 mod values;
 
-use skep_abi::helpers;
+use skep_abi::{MapType, helpers};
 use skep_isa::{AluOp, JmpOp, Reg, SignExtend, Size, Source, Width};
 
 use crate::build::{Builder, Label};
-use crate::program::Param;
+use crate::program::{MapDef, Param};
 use crate::{Choices, Draft, Family, Options};
 use site::Site;
 
@@ -29,7 +29,7 @@ const MOST: usize = 300;
 pub(crate) struct Gen<'b, 'c, 'd> {
     b: &'b mut Builder,
     c: &'c mut Choices<'d>,
-    faults: usize,
+    options: Options,
     site: Site,
     /// Leaves the program with a value that it may return.
     out: Label,
@@ -89,7 +89,7 @@ pub(crate) fn generate(family: Family, c: &mut Choices<'_>, options: &Options) -
     let site = Site::choose(family, c);
     let mut b = Builder::new(vec![Param::Ctx]);
     let out = b.label();
-    let mut g = Gen { b: &mut b, c, faults: options.faults, site, out, stack: 0, later: Vec::new() };
+    let mut g = Gen { b: &mut b, c, options: *options, site, out, stack: 0, later: Vec::new() };
     g.begin();
     let count = 1 + g.c.weighted(&[5, 4, 2, 1]);
     for index in 0..count {
@@ -100,7 +100,7 @@ pub(crate) fn generate(family: Family, c: &mut Choices<'_>, options: &Options) -
             fragments(g.c.pick_ref(Family::ALL).copied().unwrap_or(family))
         } else if index > 0 && g.c.chance(40) {
             let other = g.c.pick_ref(&COMMON).copied().unwrap_or(Family::Scalars);
-            fragments(other)
+            fragments(if options.repeatable && !other.is_repeatable() { Family::Scalars } else { other })
         } else {
             fragments(family)
         };
@@ -121,7 +121,7 @@ pub(crate) fn generate(family: Family, c: &mut Choices<'_>, options: &Options) -
 impl Gen<'_, '_, '_> {
     /// Whether to do the wrong thing here.
     fn fault(&mut self, what: &str) -> bool {
-        let wrong = self.c.chance(self.faults);
+        let wrong = self.c.chance(self.options.faults);
         if wrong {
             self.b.note(format!("fault: {what} (instruction {})", self.b.len()));
         }
@@ -130,6 +130,9 @@ impl Gen<'_, '_, '_> {
 
     fn begin(&mut self) {
         self.b.mov(R6, R1);
+        if self.options.repeatable {
+            return self.input(R7);
+        }
         match self.c.below(4) {
             0 if self.context_number(R7) => {}
             1 => {
@@ -197,6 +200,12 @@ impl Gen<'_, '_, '_> {
             self.stack = 0;
         }
         self.stack += bytes;
+        if self.options.repeatable {
+            // What was never written differs from engine to engine.
+            for slot in 0..bytes / 8 {
+                self.b.store_k(Size::DW, R10, 8 * slot - self.stack, 0);
+            }
+        }
         -self.stack
     }
 
@@ -232,9 +241,21 @@ impl Gen<'_, '_, '_> {
         self.b.alu_k(AluOp::Add, dst, i32::from(at));
     }
 
+    /// A number from the map that whoever runs the program fills.
+    fn input(&mut self, dst: Reg) {
+        let map = self.b.map_of(MapDef::new("input", MapType::Array, 4, 64, 1));
+        let off = 8 * self.c.below(8) as i16;
+        self.b.map_value(dst, map, 0);
+        self.b.load(Size::DW, dst, dst, off);
+    }
+
     /// Puts a number that is not known into a register; r0 to r5 may be lost.
     fn number(&mut self, dst: Reg) {
-        match self.c.weighted(&[5, 2, 2, 1]) {
+        if self.options.repeatable && self.c.chance(50) {
+            return self.input(dst);
+        }
+        let random = if self.options.repeatable { 0 } else { 2 };
+        match self.c.weighted(&[5, random, random, 1]) {
             0 => self.b.mov(dst, R7),
             1 => {
                 self.b.helper("get_prandom_u32");

@@ -428,8 +428,7 @@ impl Gen<'_, '_, '_> {
         }
         if self.c.chance(50) {
             // A call in between, which has nothing to do with it.
-            self.b.helper("ktime_get_ns");
-            self.b.mov(R7, R0);
+            self.b.helper(if self.options.repeatable { "get_smp_processor_id" } else { "ktime_get_ns" });
         }
         self.b.load(size, R9, R10, at);
         self.read_at(R9, 0);
