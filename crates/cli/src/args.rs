@@ -160,7 +160,7 @@ pub(crate) struct CheckArgs {
     /// C source files, or objects that were built from them; - with --raw
     pub(crate) files: Vec<PathBuf>,
 
-    /// Check for these kernels, such as 5.10,5.15,6.1, and print a table
+    /// Check for this kernel, or for several, such as 5.10,5.15,6.1, which gives a table
     #[arg(long = "kernel", value_name = "LIST", value_delimiter = ',')]
     pub(crate) kernels: Vec<skep_abi::KernelVersion>,
 
@@ -184,8 +184,12 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 
+    /// As for a user without CAP_BPF and CAP_PERFMON
+    #[arg(long)]
+    pub(crate) unprivileged: bool,
+
     /// Show where the instructions went: by function, loop and source line
-    #[arg(long, conflicts_with = "kernels")]
+    #[arg(long)]
     pub(crate) complexity: bool,
 
     /// Explain an error code, such as SKEP0007

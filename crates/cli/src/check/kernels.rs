@@ -4,19 +4,19 @@ use super::{Checked, check_program, output};
 use crate::args::{CheckArgs, Format};
 use crate::output::Output;
 use crate::view::table::{Column, printable, set};
-use skep_btf::Btf;
+use skep_abi::KernelVersion;
 use skep_isa::InsnIdx;
 use skep_object::{ObjectSpec, ProgramIdx};
 use skep_verifier::versions::{Lack, lacks};
-use skep_verifier::{Code, NEWEST_KERNEL, Rejection, Report, Stats, Verdict, render};
+use skep_verifier::{Code, NEWEST_KERNEL, Options, Rejection, Report, Stats, Verdict, render};
 use std::time::Duration;
 
 /// Checks each program for each kernel. Gives whether all passed on all.
 pub(super) fn table(
     args: &CheckArgs,
     spec: &ObjectSpec,
-    btf: Option<&Btf>,
     programs: &[ProgramIdx],
+    options: &Options<'_>,
     out: &mut Output,
 ) -> bool {
     let mut passed = true;
@@ -26,11 +26,7 @@ pub(super) fn table(
         let Some(found) = spec.programs.get(program.0) else { continue };
         let mut row = vec![found.name.clone()];
         for &kernel in &args.kernels {
-            let checked = match lacks(spec, found, None, kernel).into_iter().next() {
-                Some(lack) => lacking(program, &lack),
-                // A newer kernel than those known here takes what the newest known one takes.
-                None => check_program(spec, program, btf, kernel.min(NEWEST_KERNEL), false),
-            };
+            let checked = check_for(spec, program, options, kernel);
             let (cell, reason) = match &checked.report.verdict {
                 Verdict::Pass => ("yes", None),
                 Verdict::Fail(rejection) if rejection.code == Code::KernelTooOld => {
@@ -73,6 +69,21 @@ pub(super) fn table(
         }
     }
     passed
+}
+
+/// Checks one program for a kernel: whether it has what the program needs, and then by its rules.
+pub(super) fn check_for(
+    spec: &ObjectSpec,
+    program: ProgramIdx,
+    options: &Options<'_>,
+    kernel: KernelVersion,
+) -> Checked {
+    let needs = spec.programs.get(program.0).map(|found| lacks(spec, found, None, kernel)).unwrap_or_default();
+    match needs.into_iter().next() {
+        Some(lack) => lacking(program, &lack),
+        // A newer kernel than those known here takes what the newest known one takes.
+        None => check_program(spec, program, &Options { kernel: kernel.min(NEWEST_KERNEL), ..*options }),
+    }
 }
 
 /// What is missing as a report.

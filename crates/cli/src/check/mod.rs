@@ -12,7 +12,6 @@ use crate::output::{Output, tell};
 use input::Input;
 use output::Shown;
 use skep_abi::KernelVersion;
-use skep_btf::Btf;
 use skep_object::{ObjectSpec, ProgramIdx};
 use skep_verifier::{NEWEST_KERNEL, Options, Report, Verdict};
 use std::time::{Duration, Instant};
@@ -66,12 +65,21 @@ fn one_file(args: &CheckArgs, file: &std::path::Path, shown: &mut Shown, out: &m
     if chosen.is_empty() {
         tell(format_args!("warning: {}: there is no program in it", spec.name));
     }
-    if !args.kernels.is_empty() {
-        return Ok(kernels::table(args, &spec, btf.as_ref(), &chosen, out));
+    let options = Options {
+        target_btf: btf.as_ref(),
+        privileged: !args.unprivileged,
+        want_complexity: args.complexity,
+        ..Options::default()
+    };
+    if args.kernels.len() > 1 {
+        return Ok(kernels::table(args, &spec, &chosen, &options, out));
     }
     let mut passed = true;
     for program in chosen {
-        let checked = check_program(&spec, program, btf.as_ref(), kernel, args.complexity);
+        let checked = match args.kernels.first() {
+            Some(kernel) => kernels::check_for(&spec, program, &options, *kernel),
+            None => check_program(&spec, program, &Options { kernel, ..options }),
+        };
         passed &= checked.report.verdict == Verdict::Pass;
         match args.format {
             Format::Json => out.json(&output::json(&spec, &checked, None)),
@@ -85,17 +93,10 @@ fn one_file(args: &CheckArgs, file: &std::path::Path, shown: &mut Shown, out: &m
     Ok(passed)
 }
 
-/// Checks one program by the rules of a kernel.
-pub(crate) fn check_program(
-    spec: &ObjectSpec,
-    program: ProgramIdx,
-    btf: Option<&Btf>,
-    kernel: KernelVersion,
-    want_complexity: bool,
-) -> Checked {
-    let options = Options { kernel, target_btf: btf, want_complexity, ..Options::default() };
+/// Checks one program.
+pub(crate) fn check_program(spec: &ObjectSpec, program: ProgramIdx, options: &Options<'_>) -> Checked {
     let started = Instant::now();
-    let report = skep_verifier::check(spec, program, &options);
+    let report = skep_verifier::check(spec, program, options);
     Checked { program, report, elapsed: started.elapsed() }
 }
 

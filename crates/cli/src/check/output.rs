@@ -25,7 +25,7 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn new(args: &CheckArgs, styled: bool) -> Shown {
-        let text = args.format == crate::args::Format::Text && args.kernels.is_empty();
+        let text = args.format == crate::args::Format::Text && args.kernels.len() < 2;
         Shown { styled, text, programs: 0, passed: 0, codes: BTreeSet::new() }
     }
 

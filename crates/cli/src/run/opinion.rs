@@ -13,7 +13,7 @@ use crate::view::table::printable;
 use serde_json::{Value, json};
 use skep_engine::Refusal;
 use skep_object::{ObjectSpec, ProgramIdx};
-use skep_verifier::Verdict;
+use skep_verifier::{Options, Verdict};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -46,8 +46,8 @@ impl Opinion {
                 names => names.contains(&program.name),
             };
             let chosen = spec.programs.iter().enumerate().filter(|(_, program)| wanted(program));
-            let checked =
-                chosen.map(|(index, _)| check_program(&spec, ProgramIdx(index), btf.as_ref(), kernel, false)).collect();
+            let options = Options { kernel, target_btf: btf.as_ref(), ..Options::default() };
+            let checked = chosen.map(|(index, _)| check_program(&spec, ProgramIdx(index), &options)).collect();
             Some(Checks { spec, checked })
         });
         Some(Opinion { checks: checks.ok()? })
