@@ -241,7 +241,11 @@ pub(crate) fn resolve_helper(helpers: &[Helper], kind: ProgramType, id: u32) -> 
     }
     match known {
         Some(helper) => {
-            Err(format!("{} has no meaning outside the kernel, so the embedded engine does not have it", helper.name))
+            let why = helpers::why_refused(helper.name).map(|why| format!(": {why}")).unwrap_or_default();
+            Err(format!(
+                "{} has no meaning outside the kernel, so the embedded engine does not have it{why}; use --engine kernel",
+                helper.name
+            ))
         }
         None => Err(format!("there is no helper with number {id}")),
     }

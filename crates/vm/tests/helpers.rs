@@ -130,10 +130,15 @@ fn every_program_does_in_the_engine_what_it_does_in_the_kernel() {
             }
             if ours.text != kernels.text {
                 let shown = |text: &[u8]| text.escape_ascii().to_string();
-                differences.push(format!("{how}: text is\n  {}\nin the kernel\n  {}", shown(&ours.text), shown(&kernels.text)));
+                differences.push(format!(
+                    "{how}: text is\n  {}\nin the kernel\n  {}",
+                    shown(&ours.text),
+                    shown(&kernels.text)
+                ));
             }
             if ours.packet != kernels.packet {
-                differences.push(format!("{how}: packet is\n  {:?}\nin the kernel\n  {:?}", ours.packet, kernels.packet));
+                differences
+                    .push(format!("{how}: packet is\n  {:?}\nin the kernel\n  {:?}", ours.packet, kernels.packet));
             }
         }
     }

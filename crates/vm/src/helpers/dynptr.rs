@@ -80,7 +80,10 @@ impl Dynptr {
             2 => Ok(Kind::Record),
             3 => Ok(Kind::Skb),
             4 => Ok(Kind::Xdp),
-            _ => Err(FaultKind::Helper { helper: "dynptr", why: "its bytes are not those of a dynptr".to_owned() }.into()),
+            _ => {
+                Err(FaultKind::Helper { helper: "dynptr", why: "its bytes are not those of a dynptr".to_owned() }
+                    .into())
+            }
         }
     }
 

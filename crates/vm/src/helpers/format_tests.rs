@@ -296,7 +296,8 @@ fn generated_formats_are_as_in_the_kernel() {
             // never wrote.
             let skips = |conversion: &String| conversion.contains(['k', 'I', 'B']) || conversion.contains("pi");
             let size = if parts.iter().any(|(_, (conversion, _))| skips(conversion)) { OUT_BYTES } else { size };
-            let format: String = parts.iter().map(|(between, (conversion, _))| format!("{conversion}{between}")).collect();
+            let format: String =
+                parts.iter().map(|(between, (conversion, _))| format!("{conversion}{between}")).collect();
             let args: Vec<Arg> = parts.into_iter().map(|(_, (_, arg))| arg).collect();
             check(format.as_bytes(), &args, size);
             Ok(())

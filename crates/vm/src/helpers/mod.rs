@@ -1,4 +1,10 @@
 //! The helpers and kernel functions that have a meaning outside the kernel, by number and by name.
+//!
+//! A helper is a function `fn(&mut Env, [u64; 5]) -> HelperResult`: registers in, r0 out, with the results and the error
+//! numbers of Linux 6.18 (`tests/vm/helpers.bpf.c` runs in both and must agree). Memory that it is given it takes from
+//! [`Env`](crate::Env), which checks it in the checked mode; addresses that nothing vouches for go through `probe`, in both
+//! modes. [`refused`] says which helpers are not here and why. Kernel functions: number and bit iterators, dynptrs,
+//! strings, RCU, preemption and interrupt sections, `bpf_copy_from_user_str`, `bpf_map_sum_elem_count`.
 
 mod cgroup;
 mod control;
@@ -9,6 +15,7 @@ mod maps;
 mod packet;
 mod print;
 mod probe;
+mod refused;
 mod strings;
 mod table;
 mod task;
@@ -19,6 +26,7 @@ mod tracing;
 use crate::helper::{Builtin, HelperResult};
 
 pub(crate) use maps::stretch_of;
+pub(crate) use refused::why_refused;
 
 /// What helpers keep for the length of a run; [`crate::env::Env`] gives back what is left at its end.
 #[derive(Debug, Default)]

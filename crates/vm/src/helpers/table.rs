@@ -17,8 +17,8 @@ macro_rules! kfuncs {
     };
 }
 
-/// By number, sorted. The packet and cgroup helpers have their rows here too.
-static HELPERS: &[Builtin] = helpers! {
+/// By number, sorted. Helpers of packets and cgroup hooks stand in modules of their own.
+pub(super) static HELPERS: &[Builtin] = helpers! {
     1 "bpf_map_lookup_elem" = super::maps::lookup;
     2 "bpf_map_update_elem" = super::maps::update;
     3 "bpf_map_delete_elem" = super::maps::delete;
@@ -74,7 +74,7 @@ static HELPERS: &[Builtin] = helpers! {
 };
 
 /// By name, sorted.
-static KFUNCS: &[Builtin] = kfuncs! {
+pub(super) static KFUNCS: &[Builtin] = kfuncs! {
     "bpf_copy_from_user_dynptr" = super::dynptr::probe_read_user;
     "bpf_copy_from_user_str" = super::probe::copy_from_user_str;
     "bpf_copy_from_user_str_dynptr" = super::dynptr::probe_read_user_str;
