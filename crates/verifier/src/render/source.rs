@@ -231,59 +231,195 @@ fn instructions(spec: &ObjectSpec, program: &ProgramSpec, marks: &[Mark]) -> Exc
     Excerpt { path, text, first_line: first, labels }
 }
 
-/// What a line record is about: from its column to the end of the expression that starts there, or all of the line.
+/// What a line record is about. Its column is where the compiler places an expression: at its first character, or at its
+/// operator. From there the expression is found: `eth->h_proto` for a member, all of a comparison or an assignment for its
+/// operator. All of the line without a column.
 fn span(line: &str, column: u32) -> Range<usize> {
+    let line = without_comment(line);
     let end = line.trim_end().len();
     let indent = (line.len() - line.trim_start().len()).min(end);
     let start = match (column as usize).checked_sub(1) {
         Some(start) if start >= indent && start < end && line.is_char_boundary(start) => start,
-        _ => indent,
+        _ => return statement(line, indent, end),
     };
+    let rest = &line[start..end];
+    let word = rest.len() - rest.trim_start_matches(is_word).len();
+    let found = if word > 0 && ["return", "if", "for", "while", "switch"].contains(&&rest[..word]) {
+        statement(line, start, end)
+    } else if word > 0 || rest.starts_with(['(', '*', '&', '!', '~', '"', '\'']) && !rest.starts_with("&&") {
+        let first = if line[..start].ends_with("->") || line[..start].ends_with('.') {
+            primary_before(line, start).max(indent)
+        } else {
+            start
+        };
+        first..postfix_end(line, start, end)
+    } else {
+        operator(line, start, indent, end)
+    };
+    if found.is_empty() { start..end } else { found }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn without_comment(line: &str) -> &str {
+    let end = line.find("//").into_iter().chain(line.find("/*")).min().unwrap_or(line.len());
+    &line[..end]
+}
+
+/// From `start` to the semicolon, brace or unbalanced parenthesis that ends it.
+fn statement(line: &str, start: usize, end: usize) -> Range<usize> {
     let mut depth = 0_i32;
-    let mut quoted: Option<char> = None;
-    let mut stop = end;
     for (at, c) in line[start..end].char_indices() {
-        if let Some(quote) = quoted {
-            if c == quote {
-                quoted = None;
-            }
-            continue;
-        }
         match c {
-            '"' | '\'' => quoted = Some(c),
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
             _ => {}
         }
-        let ends = depth < 0 || depth == 0 && matches!(c, ';') || depth == 1 && c == '{';
-        if ends && at > 0 {
-            stop = start + at;
-            break;
+        if at > 0 && (depth < 0 || depth == 0 && matches!(c, ';' | '{' | '}')) {
+            return start..start + line[start..start + at].trim_end().len();
         }
-        if line[start + at..].starts_with("//") || line[start + at..].starts_with("/*") {
-            stop = start + at;
+    }
+    start..end
+}
+
+/// Where the chain of members, indices and calls that starts here ends, prefix operators and casts included.
+fn postfix_end(line: &str, start: usize, end: usize) -> usize {
+    let bytes = &line.as_bytes()[..end];
+    let mut at = start;
+    while matches!(bytes.get(at), Some(b'*' | b'&' | b'!' | b'~')) {
+        at += 1;
+    }
+    let mut operand = false;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'(' | b'[' => {
+                let close = closing(bytes, at);
+                // A cast is followed by what it casts.
+                operand = bytes.get(close).is_some_and(|next| !(next.is_ascii_alphanumeric() || *next == b'_'));
+                at = close;
+            }
+            b'"' | b'\'' => {
+                let close = bytes[at + 1..].iter().position(|other| *other == byte);
+                at = close.map_or(bytes.len(), |close| at + close + 2);
+                operand = true;
+            }
+            b'.' => at += 1,
+            b'-' if bytes.get(at + 1) == Some(&b'>') => at += 2,
+            byte if byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 => {
+                at += 1;
+                operand = true;
+            }
+            b'*' | b'&' if !operand => at += 1,
+            _ => break,
+        }
+    }
+    at.min(end)
+}
+
+/// Behind the bracket that closes the one here.
+fn closing(bytes: &[u8], open: usize) -> usize {
+    let mut depth = 0_i32;
+    for (at, byte) in bytes.iter().enumerate().skip(open) {
+        match byte {
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    bytes.len()
+}
+
+/// Where the expression starts whose member is named at `at`.
+fn primary_before(line: &str, at: usize) -> usize {
+    let bytes = line.as_bytes();
+    let (mut at, mut depth) = (at, 0_i32);
+    while at > 0 {
+        let byte = bytes[at - 1];
+        match byte {
+            b')' | b']' => depth += 1,
+            b'(' | b'[' if depth == 0 => break,
+            b'(' | b'[' => depth -= 1,
+            _ if depth > 0 => {}
+            b'>' if at > 1 && bytes[at - 2] == b'-' => at -= 1,
+            b'.' => {}
+            byte if byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 => {}
+            _ => break,
+        }
+        at -= 1;
+    }
+    at
+}
+
+/// All of what an operator makes: the statement for an assignment, else what the parentheses around it hold.
+fn operator(line: &str, start: usize, indent: usize, end: usize) -> Range<usize> {
+    let rest = &line[start..end];
+    let assigns = rest.starts_with('=') && !rest.starts_with("==")
+        || ["+=", "-=", "*=", "/=", "%=", "|=", "&=", "^=", "<<=", ">>=", "++", "--"]
+            .iter()
+            .any(|operator| rest.starts_with(operator));
+    let stops: &[char] = if assigns { &[';', '{'] } else { &[';', '{', '=', ','] };
+    let mut depth = 0_i32;
+    let mut first = indent;
+    for (at, c) in line[indent..start].char_indices().rev() {
+        let at = indent + at;
+        match c {
+            ')' | ']' => depth += 1,
+            '(' | '[' => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 || depth == 0 && stops.contains(&c) {
+            first = at + c.len_utf8();
             break;
         }
     }
-    let stop = start + line[start..stop].trim_end().len();
-    start..stop.max((start + 1).min(end.max(start)))
+    let text = &line[first..start];
+    first += text.len() - text.trim_start().len();
+    if let Some(after) = line[first..end].strip_prefix("return ") {
+        first = end - after.trim_start().len();
+    }
+    let least = start + rest.chars().next().map_or(0, char::len_utf8);
+    first..statement(line, first, end).end.max(least)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_line_has_a_span(line in "[ -~\t\u{e9}\u{2192}]{0,40}", column in 0_u32..50) {
+            let span = span(&line, column);
+            prop_assert!(line.get(span).is_some());
+        }
+    }
 
     #[test]
     fn spans_are_expressions() {
         let check = |line: &str, column, expected: &str| assert_eq!(&line[span(line, column)], expected, "{line}");
         check("\treturn table[i];", 9, "table[i]");
         check("\treturn table[i];", 0, "return table[i]");
-        check("  if (data + 14 > data_end) {", 7, "data + 14 > data_end");
+        check("  if (data + 14 > data_end) {", 17, "data + 14 > data_end");
+        check("  if (data + 14 > data_end) {", 7, "data");
+        check("\tif (eth->h_proto == 0x0608)", 11, "eth->h_proto");
+        check("\tif (eth->h_proto == 0x0608)", 19, "eth->h_proto == 0x0608");
+        check("\t*count += 1;", 9, "*count += 1");
+        check("\t*count += 1;", 2, "*count");
+        check("\t*(volatile __u32 *)(buf + 1) = skb->len;", 31, "*(volatile __u32 *)(buf + 1) = skb->len");
+        check("  struct event *e = f(&events, sizeof(*e), 0);", 21, "f(&events, sizeof(*e), 0)");
+        check("  x = (__u32 *)p->a[i + 1].b + 2;", 7, "(__u32 *)p->a[i + 1].b");
+        check("  return a.b(c)->d + 1;", 19, "a.b(c)->d + 1");
+        check("  }", 3, "}");
+        check("  \u{e9}->x = 3; // \u{e9}", 6, "\u{e9}->x = 3");
         check("  if (data + 14 > data_end) {", 3, "if (data + 14 > data_end)");
-        check("  x = f(\"a;b\", 1); // why", 5, "= f(\"a;b\", 1)");
+        check("  x = f(\"ab\", 1); // why", 5, "x = f(\"ab\", 1)");
         check("", 5, "");
         check(";", 1, ";");
         check("   ", 2, "");
-        check("  }", 3, "}");
     }
 }
