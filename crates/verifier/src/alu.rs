@@ -76,10 +76,9 @@ impl Verifier<'_, '_> {
 
     /// Two numbers.
     fn combine(&self, width: Width, op: AluOp, left: &RegState, right: &RegState) -> RegState {
+        // What the kernel does not compute it forgets whole, also after 32-bit operations.
         let num = if scalar::kernel_tracks(op, width, &right.num, self.env.kernel) {
             left.num.alu(op, width, &right.num)
-        } else if width == Width::W32 {
-            Scalar::zero_extended(32)
         } else {
             Scalar::unknown()
         };
@@ -87,10 +86,10 @@ impl Verifier<'_, '_> {
         // `r1 = r2; r1 += 4`: r1 stays linked to r2.
         let delta = match (op, right.num.as_const()) {
             (AluOp::Add, Some(n)) => i32::try_from(n as i64).ok(),
-            (AluOp::Sub, Some(n)) if self.env.since(7, 0) => i32::try_from((n as i64).wrapping_neg()).ok(),
+            (AluOp::Sub, Some(n)) if self.env.since(6, 18) => i32::try_from((n as i64).wrapping_neg()).ok(),
             _ => None,
         };
-        let delta = delta.filter(|delta| *delta >= 0 || self.env.since(7, 0));
+        let delta = delta.filter(|delta| *delta >= 0 || self.env.since(6, 18));
         if let Some(delta) = delta {
             let linked = self.env.privileged && width == Width::W64 && left.id != 0 && left.id & ADD_CONST == 0;
             if linked && self.env.since(6, 12) {
@@ -175,8 +174,7 @@ impl Verifier<'_, '_> {
         }
         let num = match (state.is_scalar() && self.env.kernel >= scalar::TRACKS_NEG_SINCE, width) {
             (true, _) => state.num.neg(width),
-            (false, Width::W32) => Scalar::zero_extended(32),
-            (false, Width::W64) => Scalar::unknown(),
+            (false, _) => Scalar::unknown(),
         };
         *self.cur.reg_mut(dst) = RegState::number(num);
         Ok(())
@@ -333,7 +331,7 @@ impl Verifier<'_, '_> {
                 ));
             }
         }
-        if reg.is_pointer() && i64::from(reg.off).abs() >= MAX_VAR_OFF {
+        if i64::from(reg.off).abs() >= MAX_VAR_OFF {
             return Err(unbounded(
                 format!("the offset becomes {}", reg.off),
                 format!("pointer offset {} is not allowed", reg.off),

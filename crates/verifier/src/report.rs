@@ -67,6 +67,8 @@ pub struct Options<'a> {
     pub attach_type: Option<AttachType>,
     /// With CAP_BPF and CAP_PERFMON (and CAP_NET_ADMIN), as `skep run` loads.
     pub privileged: bool,
+    /// Possible CPUs of the machine: what `bpf_get_smp_processor_id` returns is below that. The kernel's own limit by default.
+    pub cpus: u32,
     /// Bounds of the check itself.
     pub limits: Limits,
     /// Called with the registers before each instruction that is looked at.
@@ -83,6 +85,7 @@ impl Default for Options<'_> {
             prog_type: None,
             attach_type: None,
             privileged: true,
+            cpus: 8192,
             limits: Limits::default(),
             trace: None,
             want_complexity: false,

@@ -43,7 +43,12 @@ impl Verifier<'_, '_> {
                 self.read(reg)?;
             }
         }
-        self.finish_call(RegState::unknown());
+        let result = if id == 8 {
+            crate::subprog::between(0, i64::from(self.env.options.cpus.max(1)) - 1)
+        } else {
+            RegState::unknown()
+        };
+        self.finish_call(result);
         Ok(())
     }
 

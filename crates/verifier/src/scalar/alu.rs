@@ -33,7 +33,7 @@ pub fn kernel_tracks(op: AluOp, width: Width, amount: &Scalar, kernel: KernelVer
 pub const TRACKS_NEG_SINCE: KernelVersion = KernelVersion::new(6, 17);
 
 /// The first kernel whose verifier computes [`Scalar::byte_swap`]; to earlier ones the result is unknown.
-pub const TRACKS_BYTE_SWAP_SINCE: KernelVersion = KernelVersion::new(7, 0);
+pub const TRACKS_BYTE_SWAP_SINCE: KernelVersion = KernelVersion::new(6, 18);
 
 const fn bits_of(width: Width) -> u32 {
     match width {
