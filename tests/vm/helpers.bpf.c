@@ -301,6 +301,75 @@ SEC("syscall") int for_each(void *ctx)
 	return 0;
 }
 
+struct named {
+	char name[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, struct named);
+} names SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, struct named);
+} names_percpu SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, struct named);
+} names_lru SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4);
+	__type(key, __u64);
+	__type(value, struct named);
+} names_lpm SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, struct named);
+} names_percpu_array SEC(".maps");
+
+extern int bpf_strlen(const char *s) __ksym __weak;
+
+// Strings in values of each kind, by addresses that the verifier does not look at.
+#define NAMED(AT, MAP)                                                                                               \
+	for (__u64 i = 0; i < 3; i++) {                                                                              \
+		__u64 key = i == 2 ? 40 : 8 + i;                                                                     \
+		struct named named = { "name of a thing" }, *value;                                                  \
+		if (&MAP == (void *)&names_percpu_array)                                                             \
+			key = i;                                                                                     \
+		named.name[8 + i] = 0;                                                                               \
+		R((AT) + 4 * i, bpf_map_update_elem(&MAP, &key, &named, BPF_ANY));                                   \
+		value = bpf_map_lookup_elem(&MAP, &key);                                                             \
+		if (value) {                                                                                         \
+			R((AT) + 4 * i + 1, bpf_probe_read_kernel(&out.text[(AT) * 4], 16, value));                  \
+			R((AT) + 4 * i + 2, bpf_strlen(value->name));                                                \
+			R((AT) + 4 * i + 3, bpf_probe_read_kernel_str(&out.text[(AT) * 4 + 16], 16, value->name + 3)); \
+		}                                                                                                    \
+	}
+
+SEC("raw_tp/task_rename") int names_in_values(void *ctx)
+{
+	NAMED(0, names)
+	NAMED(12, names_percpu)
+	NAMED(24, names_lru)
+	NAMED(36, names_lpm)
+	NAMED(48, names_percpu_array)
+	return 0;
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);

@@ -571,7 +571,11 @@ impl Env {
         let Some(code) = (unsafe { self.code.as_ref() }) else { return 0 };
         let data = code.linked.data.iter().map(|region| (region.start, region.len));
         let records = self.scratch.records.iter().copied();
-        let maps = code.linked.maps.iter().filter_map(|map| crate::helpers::stretch_of(map, addr));
+        let stretch = |map: &Arc<Map>| {
+            let found = map.stretch(usize::try_from(addr).ok()?)?;
+            Some((found.start as u64, found.len() as u64))
+        };
+        let maps = code.linked.maps.iter().filter_map(stretch);
         data.chain(records).chain(maps).map(|(start, len)| after(start, len)).find(|len| *len > 0).unwrap_or(0)
     }
 

@@ -69,7 +69,7 @@ fn in_kernel(index: ProgramIdx, kind: ProgramType) -> Outcome {
     let loaded = load(spec(), &options).unwrap_or_else(|error| panic!("{error}"));
     let program: &KernelProgram = loaded.program(index).expect("it is loaded");
     let (data, data_out_len) = match kind {
-        ProgramType::Syscall => (Vec::new(), None),
+        ProgramType::Syscall | ProgramType::RawTracepoint => (Vec::new(), None),
         _ => (packet(), Some(4096)),
     };
     let input = TestInput { data: &data, data_out_len, ..TestInput::default() };
@@ -84,8 +84,12 @@ fn in_vm(index: ProgramIdx, kind: ProgramType, memory: Memory, mode: Mode) -> Ou
     let object = vm.load(spec(), &options).unwrap_or_else(|error| panic!("{error}"));
     let program = object.program(index).expect("it is loaded");
     let (value, packet) = match kind {
-        ProgramType::Syscall => {
-            let run = vm.run(program, &mut Context::caller(&mut []));
+        ProgramType::Syscall | ProgramType::RawTracepoint => {
+            let mut context = match kind {
+                ProgramType::Syscall => Context::caller(&mut []),
+                _ => Context::words(&[0; 4]),
+            };
+            let run = vm.run(program, &mut context);
             (run.unwrap_or_else(|fault| panic!("{fault}")) as u32, Vec::new())
         }
         _ => {

@@ -204,19 +204,6 @@ pub(super) fn ringbuf_query(env: &mut Env, [map, what, ..]: [u64; 5]) -> HelperR
     Ok(env.map(map)?.ringbuf_query(what))
 }
 
-/// The stretch of a map's memory for values that an address lies in: start and bytes. Records of ring buffers are found
-/// elsewhere, where the run keeps those it holds.
-pub(crate) fn stretch_of(map: &Map, addr: u64) -> Option<(u64, u64)> {
-    let facts = map.array_facts()?;
-    let bytes = facts.stride as u64 * u64::from(facts.max_entries);
-    let per_cpu = facts.cpu_stride as u64;
-    let from_base = addr.checked_sub(facts.base.addr() as u64)?;
-    let cpu = from_base.checked_div(per_cpu).unwrap_or(0);
-    let cpus = if per_cpu == 0 { 1 } else { u64::from(map.cpus()) };
-    let start = facts.base.addr() as u64 + cpu * per_cpu;
-    (cpu < cpus && addr - start < bytes).then_some((start, bytes))
-}
-
 /// `bpf_perf_event_output`: the data, and behind it as much of the packet as the flags ask for.
 pub(super) fn perf_event_output(env: &mut Env, [_, map, flags, data, size]: [u64; 5]) -> HelperResult {
     use skep_abi::flags::{BPF_F_CTXLEN_MASK, BPF_F_INDEX_MASK};

@@ -25,7 +25,6 @@ mod tracing;
 
 use crate::helper::{Builtin, HelperResult};
 
-pub(crate) use maps::stretch_of;
 pub(crate) use refused::why_refused;
 
 /// What helpers keep for the length of a run; [`crate::env::Env`] gives back what is left at its end.

@@ -145,6 +145,11 @@ impl Lpm {
         Ok(Lpm { root: AtomicPtr::default(), data_size, value_at, max_entries, count: Spin::new(0), pool, layout })
     }
 
+    /// The value that an address lies in.
+    pub(crate) fn stretch(&self, addr: usize) -> Option<std::ops::Range<usize>> {
+        self.pool.stretch(addr, self.value_at..self.value_at + self.layout.slot)
+    }
+
     pub(crate) fn len(&self) -> u64 {
         *self.count.lock()
     }

@@ -13,6 +13,7 @@ use super::error::{Errno, Result};
 use super::lock::Spin;
 use super::memory::Region;
 use crossbeam_epoch::Guard;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes that may wait for their grace period besides what the map holds, or as much as the map can hold if that is more.
@@ -194,6 +195,26 @@ impl Pool {
             state.free.append(&mut state.batch);
         }
         state.batch_on_its_way = false;
+    }
+
+    /// Where an address lies in an element (in this part of it) or in the value of a CPU: that part, or that value.
+    pub(crate) fn stretch(&self, addr: usize, part: Range<usize>) -> Option<Range<usize>> {
+        let blocks = self.block * self.chunk_elements;
+        let in_chunk = |base: usize| {
+            let at = addr.checked_sub(base)?;
+            if at < blocks {
+                let element = base + at / self.block * self.block + self.shape.header;
+                return Some(element + part.start..element + part.end);
+            }
+            let (value, cpus) = self.shape.per_cpu?;
+            let at = at.checked_sub(blocks.next_multiple_of(128))?;
+            let (cpu, index) = (at / self.cpu_stride, at % self.cpu_stride / value);
+            let start = addr - at % self.cpu_stride % value;
+            (cpu < cpus as usize && index < self.chunk_elements).then_some(start..start + value)
+        };
+        let state = self.state.lock();
+        let mut chunks = state.chunks.iter().filter_map(|chunk| in_chunk(chunk.base().addr()));
+        chunks.find(|found| found.contains(&addr))
     }
 
     /// Bytes of address space taken.

@@ -53,6 +53,38 @@ impl Map {
         }
     }
 
+    /// The part of its memory with keys and values that an address lies in: what a program that names the map may read
+    /// by an address that nothing vouches for, in maps that it holds too. Not the records of ring buffers, which are the
+    /// business of who holds them. For a thread that is pinned.
+    pub fn stretch(&self, addr: usize) -> Option<std::ops::Range<usize>> {
+        let found = match &self.kind {
+            Kind::Maps(slots) => {
+                let inner = (0..self.max_entries).map(|index| slots.get(index)).filter(|inner| !inner.is_null());
+                // SAFETY: a map that a slot held while this thread is pinned stays until it unpins.
+                return inner.map(|inner| unsafe { &*inner }).find_map(|inner| inner.stretch(addr));
+            }
+            Kind::Hash(hash) if self.map_type == MapType::HashOfMaps => {
+                // SAFETY: as above; `value_of` is the address of the map where the values are maps.
+                return unsafe {
+                    let mut inner = hash.elements().map(|element| hash.value_of(element, 0).cast_const().cast::<Map>());
+                    inner.find_map(|inner| (*inner).stretch(addr))
+                };
+            }
+            Kind::Array(array) => {
+                let facts = array.facts();
+                let from_base = addr.checked_sub(facts.base.addr())?;
+                let cpu = from_base.checked_div(facts.cpu_stride).unwrap_or(0);
+                let cpus = if facts.cpu_stride == 0 { 1 } else { self.cpus as usize };
+                let start = facts.base.addr() + cpu * facts.cpu_stride;
+                (cpu < cpus).then_some(start..start + facts.stride * facts.max_entries as usize)?
+            }
+            Kind::Hash(hash) => hash.stretch(addr)?,
+            Kind::Lpm(lpm) => lpm.stretch(addr)?,
+            _ => return None,
+        };
+        found.contains(&addr).then_some(found)
+    }
+
     /// Whether the verifier would let programs read its values.
     pub fn program_may_read(&self) -> bool {
         u64::from(self.flags) & BPF_F_WRONLY_PROG == 0

@@ -159,15 +159,21 @@ pub(super) fn level(env: &mut Env, [context, level, ..]: [u64; 5]) -> HelperResu
     })
 }
 
-/// The protocol behind VLAN tags that stand in the packet. Source: `__vlan_get_protocol`.
+/// The protocol behind VLAN tags that stand in the packet, 0 where they do not end. Source: `__vlan_get_protocol`.
 fn protocol_behind_tags(env: &Env, packet: &Packet) -> u16 {
-    const MAX_TAGS: u64 = 8;
+    const MAX_TAGS: u32 = 8;
+    const TAG: u32 = 4;
     let mut found = protocol(env);
+    // The first tag ends where the network header is said to begin, if anything has said so.
+    let first = match packet.skb.mac_len {
+        0 => 14,
+        len => len.saturating_sub(TAG),
+    };
     for tag in 0..MAX_TAGS {
         if !is_vlan(found) {
             return found;
         }
-        let place = packet.part(14 + 4 * tag + 2, 2).and_then(|bytes| bytes.first_chunk::<2>());
+        let place = packet.part((first + TAG * tag + 2).into(), 2).and_then(|bytes| bytes.first_chunk::<2>());
         let Some(next) = place else { return 0 };
         found = u16::from_be_bytes(*next);
     }

@@ -80,6 +80,11 @@ fn link_header(packet: &Packet) -> u32 {
     packet.skb.network.saturating_sub(packet.skb.mac)
 }
 
+/// Source: `skb_reset_mac_len`.
+fn note_link_header(packet: &mut Packet) {
+    packet.skb.mac_len = link_header(packet) & 0xffff;
+}
+
 pub(super) fn change_proto(env: &mut Env, [context, to, flags, ..]: [u64; 5]) -> HelperResult {
     with_skb(env, "bpf_skb_change_proto", context, |env, packet| {
         if flags != 0 {
@@ -255,6 +260,7 @@ pub(super) fn change_head(env: &mut Env, [context, by, flags, ..]: [u64; 5]) -> 
         let result = if packet.insert(0, by) { Ok(()) } else { Err(libc::ENOMEM) };
         if result.is_ok() {
             packet.skb.mac = packet.start();
+            note_link_header(packet);
         }
         done(env, packet, result)
     })
@@ -358,5 +364,6 @@ fn take_tag(env: &mut Env, packet: &mut Packet) -> Result<u16, i32> {
     if offset(packet, packet.skb.network) < ETHERNET_HEADER.into() {
         packet.skb.network = packet.start() + ETHERNET_HEADER;
     }
+    note_link_header(packet);
     Ok(u16::from_be_bytes([a, b]))
 }

@@ -115,6 +115,13 @@ impl Hash {
         self.pool.bytes()
     }
 
+    /// The key, or key and value, or value of a CPU that an address lies in.
+    pub(crate) fn stretch(&self, addr: usize) -> Option<std::ops::Range<usize>> {
+        // Where an address of ours stands in the value's place, only the key.
+        let inline = if self.flavour.per_cpu || self.flavour.maps { 0 } else { self.layout.slot };
+        self.pool.stretch(addr, 0..self.value_at + inline)
+    }
+
     /// The lookup made for this key size and flavour.
     pub(crate) fn lookup_fn(&self) -> LookupFn {
         fn by_key<const LRU: bool, const CPU: bool, const MAPS: bool>(key_size: usize) -> LookupFn {
