@@ -6,3 +6,4 @@ mod docs;
 mod examples;
 mod lifetime;
 mod support;
+mod vm;
