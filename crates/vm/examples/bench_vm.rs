@@ -53,11 +53,13 @@ fn data(case: &str) -> Data {
     let mut data = Data::new();
     match case {
         "hash" => {
-            let entries = (0..10_000u64).map(|key| (key.to_ne_bytes().to_vec(), random(&mut state).to_ne_bytes().to_vec()));
+            let entries =
+                (0..10_000u64).map(|key| (key.to_ne_bytes().to_vec(), random(&mut state).to_ne_bytes().to_vec()));
             data.insert("table", entries.collect());
         }
         "array" => {
-            let entries = (0..1024u32).map(|key| (key.to_ne_bytes().to_vec(), random(&mut state).to_ne_bytes().to_vec()));
+            let entries =
+                (0..1024u32).map(|key| (key.to_ne_bytes().to_vec(), random(&mut state).to_ne_bytes().to_vec()));
             data.insert("table", entries.collect());
         }
         "maglev" => {
@@ -460,9 +462,9 @@ mod native {
                 return 2;
             }
             let source = half(&packet[26..]).swap_bytes();
-            let found = tables.iter().find_map(|(length, table)| {
-                table.get(&(source & u32::MAX.checked_shl(32 - length).unwrap_or(0)))
-            });
+            let found = tables
+                .iter()
+                .find_map(|(length, table)| table.get(&(source & u32::MAX.checked_shl(32 - length).unwrap_or(0))));
             let Some((verdict, id)) = found else { return 2 };
             if let Some(count) = hits.get_mut(*id as usize) {
                 *count += 1;

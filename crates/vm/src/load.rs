@@ -23,8 +23,8 @@ use skep_abi::{KernelVersion, MapType, ProgramType};
 use skep_btf::{Btf, Type, TypeId};
 use skep_isa::{InsnIdx, Wide};
 use skep_object::{
-    ExternKind, ExternSpec, InitialValue, MapIdx, MapOrigin, MapSpec, ObjectSpec, ProgramIdx, ProgramSpec, RelocKind, core,
-    externs,
+    ExternKind, ExternSpec, InitialValue, MapIdx, MapOrigin, MapSpec, ObjectSpec, ProgramIdx, ProgramSpec, RelocKind,
+    core, externs,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -138,7 +138,8 @@ impl Vm {
                 None => self.make_map(map, spec.btf.as_ref())?,
             };
             if map.pin_by_name && !options.share.contains_key(&map.name) {
-                warnings.push(format!("map {} is not pinned: the embedded engine's maps end with their process", map.name));
+                warnings
+                    .push(format!("map {} is not pinned: the embedded engine's maps end with their process", map.name));
             }
             maps.push(made);
         }
@@ -345,8 +346,7 @@ impl Resolve for Linker<'_> {
                 let facts = map.array_facts().ok_or_else(|| format!("map {} has no address to load", map.name()))?;
                 let start = facts.base.expose_provenance() as u64;
                 let name = RegionName::MapValue(map.name().into());
-                let region =
-                    Region { start, len: map.value_size().into(), writable: map.program_may_write(), name };
+                let region = Region { start, len: map.value_size().into(), writable: map.program_may_write(), name };
                 if !self.data.contains(&region) {
                     self.data.push(region);
                 }
