@@ -16,7 +16,7 @@ struct seen {
 	__u32 tid;
 	__u32 kind;
 	__s64 number; /* call, child, old thread, whether the last of its process, signal */
-	__s64 result; /* of a call; si_code */
+	__s64 result; /* of a call; priority; si_code */
 	__u64 args[6];
 	char text[64]; /* comm; of an exec the file name */
 };
@@ -126,6 +126,7 @@ int on_task_exit(struct trace_event_raw_sched_process_exit *ctx)
 	if (!seen)
 		return 0;
 	seen->number = bpf_core_field_exists(grown->group_dead) ? grown->group_dead : -1;
+	seen->result = ctx->prio;
 	bpf_ringbuf_submit(seen, 0);
 	return 0;
 }

@@ -34,9 +34,29 @@
 //! - A call that the command's own seccomp filter refuses is seen by the kernel's `sys_exit` only, here not at all when
 //!   only some calls are wanted, and entry and exit when all are.
 //! - Times are taken when this process has learnt of the stop, some microseconds after the fact; a call lasts as much longer.
+//! - Of threads that end together the last to stop is said to be the last of its process; the kernel may count another.
 //! - A task made with `CLONE_UNTRACED` is not followed, and where a filter is used its wanted calls fail with `ENOSYS`.
 //! - [`Task::comm`] is read again after exec, `prctl(PR_SET_NAME)` and 50 ms; a name given to another thread through
 //!   /proc shows after that time.
+//!
+//! A command that uses ptrace itself (a debugger, strace) is refused that.
+//!
+//! # What it costs
+//!
+//! CPU time of `ls -lR /usr/include` (32,440 calls; 2 virtual CPUs, Linux 6.18), with what it adds:
+//!
+//! | wanted | CPU time | stops |
+//! |---|---|---|
+//! | (not followed) | 0.06 s | 0 |
+//! | both ends of openat, by the filter | 0.08 s | 1,738 |
+//! | the start of every call | 0.36 s | 32,443 |
+//! | both ends of every call | 0.60 s | 64,883 |
+//! | `strace -f -c`, for comparison | 0.68 s | 64,883 |
+//!
+//! So a stop takes some 8 microseconds, nearly all of it the kernel's switching to and fro; the filter makes calls that are
+//! not wanted free. Both ends of every call take PTRACE_SYSCALL alone: a filter would cost the same stops and its own time.
+//! Notifications by seccomp would take 5 microseconds in place of 9 for the start of a call, but have no end of it, no
+//! result and no registers.
 //!
 //! # Rights
 //!
@@ -53,10 +73,12 @@
 
 mod filter;
 mod start;
+mod stopped;
 mod sys;
 mod task;
 mod tracer;
 
+pub use stopped::StoppedTask;
 pub use task::{ReadError, Task};
 pub use tracer::Tracer;
 

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
 /// `wait` waits for tasks of every kind (threads, children made by clone with another signal).
 pub(super) const WALL: i32 = libc::__WALL;
@@ -196,29 +197,37 @@ pub(super) struct Ticker {
     timer: libc::timer_t,
 }
 
-/// The signal it sends: the last but one real-time signal, which C libraries and Rust leave alone.
-const TICK_SIGNAL: i32 = 63;
+/// The signal that ticks, once it has a handler: the highest real-time signal that nothing in this process handles yet.
+static TICK_SIGNAL: OnceLock<Option<libc::c_int>> = OnceLock::new();
+
+/// Gives that signal a handler that does nothing, which stays.
+fn install_tick_signal() -> Option<libc::c_int> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    (libc::SIGRTMIN()..libc::SIGRTMAX()).rev().find(|&signal| {
+        // SAFETY: all zeroes is a valid sigaction: default handler, no flags, empty mask.
+        let (mut action, mut before): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+        // SAFETY: `before` is a live sigaction; no new one is passed.
+        let known = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut before) } == 0;
+        if !known || before.sa_sigaction != libc::SIG_DFL {
+            return false;
+        }
+        action.sa_sigaction = nothing as *const () as usize;
+        // SAFETY: `action` is fully set; the handler touches nothing, so it is safe at any moment; no SA_RESTART, as
+        // interrupting waitpid is what it is for.
+        unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) == 0 }
+    })
+}
 
 impl Ticker {
-    /// Makes the timer for the calling thread. The handler for its signal does nothing; it is installed once and stays.
+    /// Makes the timer for the calling thread.
     pub(super) fn new() -> io::Result<Ticker> {
-        extern "C" fn nothing(_: libc::c_int) {}
-        static INSTALL: std::sync::Once = std::sync::Once::new();
-        let mut installed = Ok(());
-        INSTALL.call_once(|| {
-            // SAFETY: all zeroes is a valid sigaction: default handler, no flags, empty mask.
-            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-            action.sa_sigaction = nothing as *const () as usize;
-            // SAFETY: `action` is fully set; the handler touches nothing, so it is safe at any moment; no SA_RESTART, as
-            // interrupting waitpid is what it is for.
-            let result = unsafe { libc::sigaction(TICK_SIGNAL, &raw const action, std::ptr::null_mut()) };
-            installed = check(result.into()).map(|_| ());
-        });
-        installed?;
+        let signal = TICK_SIGNAL
+            .get_or_init(install_tick_signal)
+            .ok_or_else(|| io::Error::other("this process handles every real-time signal itself"))?;
         // SAFETY: all zeroes is a valid sigevent.
         let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
-        event.sigev_signo = TICK_SIGNAL;
+        event.sigev_signo = signal;
         event.sigev_notify_thread_id = own_thread();
         let mut timer: libc::timer_t = std::ptr::null_mut();
         // SAFETY: both pointers are to live values of the right types.
@@ -229,7 +238,7 @@ impl Ticker {
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, TICK_SIGNAL);
+            libc::sigaddset(&raw mut set, signal);
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
         }
         Ok(Ticker { timer })

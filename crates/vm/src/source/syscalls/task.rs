@@ -100,17 +100,15 @@ impl Task<'_> {
         comm
     }
 
-    /// Its real user and group, as `bpf_get_current_uid_gid` gives them. Read again after exec and calls that change them.
-    pub fn uid_gid(&self) -> (u32, u32) {
-        if let Some(user) = self.state.user.get() {
-            return user;
+    /// Its real user and group, as `bpf_get_current_uid_gid` gives them; `None` for a task that is gone and was never asked
+    /// for them. Read again after exec and calls that change them.
+    pub fn uid_gid(&self) -> Option<(u32, u32)> {
+        if self.state.user.get().is_none() {
+            let status = fs::read(format!("/proc/{}/status", self.tid)).unwrap_or_default();
+            let number = |label| status_number(&status, label);
+            self.state.user.set(number("Uid:").zip(number("Gid:")));
         }
-        let status = fs::read(format!("/proc/{}/status", self.tid)).unwrap_or_default();
-        let user = (status_number(&status, "Uid:").unwrap_or(0), status_number(&status, "Gid:").unwrap_or(0));
-        if !status.is_empty() {
-            self.state.user.set(Some(user));
-        }
-        user
+        self.state.user.get()
     }
 
     /// All registers in the order of `struct user_regs_struct`, whose first 21 are `struct pt_regs`; `None` when the task is
