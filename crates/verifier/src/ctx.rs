@@ -268,14 +268,17 @@ impl Verifier<'_, '_> {
             let fits = if within == 0 {
                 sizes & size != 0 && off - start + size <= i32::from(field.size).max(size)
             } else {
-                // A part of a field that may be read in parts.
-                how == Access::Read
+                // A part of a field that may be read in parts. Of a socket only the addresses may.
+                (access.context.name != "bpf_sock" || field.name.contains("_ip"))
+                    && how == Access::Read
                     && size < element
                     && sizes & size != 0
                     && within % size == 0
                     && within + size <= element
             };
-            if !fits || off % size.min(element) != 0 {
+            // The kernel takes writes of these only at the field's start.
+            let elsewhere = how == Access::Write && program == ProgramType::SockOps && off != start;
+            if !fits || off % size != 0 || elsewhere {
                 continue;
             }
             if how == Access::Write {

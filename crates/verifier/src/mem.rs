@@ -670,7 +670,8 @@ impl Verifier<'_, '_> {
                     Some(field) => match field.name {
                         "dst_port" => size == 2 || (size == 4 && at == i64::from(field.offset)) || size == 1,
                         "bound_dev_if" | "mark" | "priority" => size == 4 && narrow(field),
-                        _ => narrow(field),
+                        name if name.contains("_ip") => narrow(field),
+                        _ => at == i64::from(field.offset) && narrow(field),
                     },
                     None => false,
                 }

@@ -288,7 +288,7 @@ impl Verifier<'_, '_> {
                 Some(spilled)
             }
             Stored::Imm(imm) if aligned && self.env.privileged => Some(RegState::number(Scalar::immediate(imm))),
-            Stored::Reg(reg) if self.cur.reg(reg).is_pointer() => {
+            Stored::Reg(reg) if spillable(self.cur.reg(reg)) => {
                 let state = *self.cur.reg(reg);
                 if size != 8 {
                     return Err(Stop::reject(Code::PartialSpill, format!("{size} of the 8 bytes of a pointer"))
@@ -488,6 +488,11 @@ impl Verifier<'_, '_> {
             Access::Write => "write",
         }
     }
+}
+
+/// Pointers that the kernel keeps track of on the stack. Others become plain bytes there.
+fn spillable(reg: &RegState) -> bool {
+    reg.is_pointer() && !matches!(reg.kind, RegKind::TpBuffer | RegKind::Dynptr(_) | RegKind::Iter(_))
 }
 
 /// The bytes of a slot hold no register any longer, but something.

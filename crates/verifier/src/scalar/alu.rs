@@ -87,16 +87,15 @@ fn arc(start: u64, length: Option<u64>, width: u32) -> Arc {
 /// The result of an operation on words of one width. `Mov` is the second operand.
 fn compute(op: AluOp, a: &Word, b: &Word) -> Result {
     let width = a.width;
-    let all = Halves::all(width);
     let unknown = Tnum { value: 0, mask: low(width) };
     let (bits, spans) = match op {
         AluOp::Mov => (b.bits, b.spans()),
-        AluOp::Add => (a.bits.add(b.bits), sum_spans(a, b)),
-        AluOp::Sub => (a.bits.sub(b.bits), difference_spans(a, b)),
-        AluOp::Mul => (a.bits.mul(b.bits), product_spans(a, b)),
-        AluOp::And => (a.bits.and(b.bits), all.within_unsigned(0, a.umax.min(b.umax))),
-        AluOp::Or => (a.bits.or(b.bits), all.within_unsigned(a.umin.max(b.umin), low(width))),
-        AluOp::Xor => (a.bits.xor(b.bits), all),
+        AluOp::Add => (a.bits.add(b.bits), bounds(op, a, b)),
+        AluOp::Sub => (a.bits.sub(b.bits), bounds(op, a, b)),
+        AluOp::Mul => (a.bits.mul(b.bits), bounds(op, a, b)),
+        AluOp::And => (a.bits.and(b.bits), bounds(op, a, b)),
+        AluOp::Or => (a.bits.or(b.bits), bounds(op, a, b)),
+        AluOp::Xor => (a.bits.xor(b.bits), bounds(op, a, b)),
         AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => shift_by_any(op, a, b),
         AluOp::Div => divide(a, b),
         AluOp::Mod => modulo(a, b),
@@ -104,6 +103,19 @@ fn compute(op: AluOp, a: &Word, b: &Word) -> Result {
         AluOp::Smod => (unknown, signed_modulo(a, b)),
     };
     (bits.truncate(width), spans)
+}
+
+/// The spans of [`compute`] for operations whose bits at full width say all that they say of the low half.
+fn bounds(op: AluOp, a: &Word, b: &Word) -> Halves {
+    let all = Halves::all(a.width);
+    match op {
+        AluOp::Add => sum_spans(a, b),
+        AluOp::Sub => difference_spans(a, b),
+        AluOp::Mul => product_spans(a, b),
+        AluOp::And => all.within_unsigned(0, a.umax.min(b.umax)),
+        AluOp::Or => all.within_unsigned(a.umin.max(b.umin), low(a.width)),
+        _ => all,
+    }
 }
 
 fn sum_spans(a: &Word, b: &Word) -> Halves {
@@ -322,14 +334,15 @@ impl<const N: u32> Num<N> {
         if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
             return Num::constant(concrete(op, a, b, N));
         }
-        let (mut bits, whole) = compute(op, &self.word(), &other.word());
+        if matches!(op, AluOp::Add | AluOp::Sub | AluOp::Xor) && (self.is_unknown() || other.is_unknown()) {
+            return Num::unknown();
+        }
+        let (bits, whole) = compute(op, &self.word(), &other.word());
         let mut half = Halves::all(Self::HALF);
         match op {
             // The low half of the result depends on the low halves only.
             AluOp::Add | AluOp::Sub | AluOp::Mul | AluOp::And | AluOp::Or | AluOp::Xor => {
-                let (low_bits, spans) = compute(op, &self.low_word(), &other.low_word());
-                half = spans;
-                bits = bits.with_low(bits.truncate(Self::HALF).intersect(low_bits).unwrap_or(low_bits), Self::HALF);
+                half = bounds(op, &self.low_word(), &other.low_word());
             }
             AluOp::Lsh => {
                 if let Some(by) = other.as_const().map(|by| by as u32 & (N - 1)) {

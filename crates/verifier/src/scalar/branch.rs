@@ -176,7 +176,7 @@ fn without<const N: u32>(num: &Num<N>, value: Option<u64>, width: Width) -> Opti
             span.last -= 1;
         }
     }
-    draft.settle()
+    settled(draft, num)
 }
 
 /// `a < b`, or `a <= b` where not `strictly`.
@@ -197,7 +197,12 @@ fn below<const N: u32>(a: &Num<N>, b: &Num<N>, width: Width, order: Order, stric
             *high_spans = high_spans.within_signed(one.smin.checked_add(step)?, i64::MAX, bits);
         }
     }
-    Some((low_side.settle()?, high_side.settle()?))
+    Some((settled(low_side, a)?, settled(high_side, b)?))
+}
+
+/// The number of a draft that was made from `num`: the same where nothing has changed.
+fn settled<const N: u32>(draft: Draft, num: &Num<N>) -> Option<Num<N>> {
+    if draft == num.draft() { Some(*num) } else { draft.settle() }
 }
 
 /// `a & b` is not 0.
@@ -214,7 +219,7 @@ fn common_bit<const N: u32>(a: &Num<N>, b: &Num<N>, width: Width) -> Pair<N> {
         // And neither is 0.
         let spans = draft.spans(width);
         *spans = spans.within_unsigned(common & common.wrapping_neg(), u64::MAX);
-        draft.settle()
+        settled(draft, num)
     };
     Some((with(a)?, with(b)?))
 }
@@ -227,7 +232,7 @@ fn no_common_bit<const N: u32>(a: &Num<N>, b: &Num<N>, width: Width) -> Pair<N> 
     }
     let clear = |num: &Num<N>, ones: u64| {
         let bits = Tnum { value: num.tnum.value, mask: num.tnum.mask & !(ones & compared) };
-        Draft { bits, ..num.draft() }.settle()
+        settled(Draft { bits, ..num.draft() }, num)
     };
     Some((clear(a, b.tnum.value)?, clear(b, a.tnum.value)?))
 }

@@ -45,6 +45,9 @@ impl Span {
         if self.is_empty() {
             return Span::NONE;
         }
+        if bits.has(self.first) && bits.has(self.last) {
+            return self;
+        }
         match (bits.next(self.first), bits.previous(self.last)) {
             (Some(first), Some(last)) if first <= last => Span { first, last },
             _ => Span::NONE,
@@ -153,6 +156,11 @@ impl Halves {
     /// What also is the low part, of this width, of a word of the wider set.
     #[inline]
     pub(super) fn below(self, wider: Halves, width: u32) -> Halves {
+        // Nothing is said by a span that goes through every low part.
+        let says_nothing = |span: Span| !span.is_empty() && span.last - span.first >= low(width);
+        if says_nothing(wider.lower) || says_nothing(wider.upper) {
+            return self;
+        }
         let part = |span: Span| {
             if span.is_empty() {
                 return Halves::NONE;
@@ -165,6 +173,9 @@ impl Halves {
     /// Ends drawn in to the next words whose low part, of this width, is in the narrower set.
     #[inline]
     pub(super) fn above(self, narrower: Halves, width: u32) -> Halves {
+        if narrower == Halves::all(width) {
+            return self;
+        }
         let part = |span: Span| {
             if span.is_empty() {
                 return Span::NONE;

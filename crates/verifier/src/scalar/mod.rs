@@ -106,15 +106,17 @@ impl Draft {
     fn settle<const N: u32>(mut self) -> Option<Num<N>> {
         let half_width = N / 2;
         for _ in 0..MAX_ROUNDS {
-            let before = self;
             (self.whole, self.bits) = self.whole.settle(self.bits)?;
-            let (half, low_bits) = self.half.below(self.whole, half_width).settle(self.bits.truncate(half_width))?;
+            let low_bits = self.bits.truncate(half_width);
+            let (half, settled_bits) = self.half.below(self.whole, half_width).settle(low_bits)?;
             self.half = half;
-            self.bits = self.bits.with_low(low_bits, half_width);
-            self.whole = self.whole.above(half, half_width);
-            if self == before {
+            let whole = self.whole.above(half, half_width);
+            // The half has news for the whole in two ways; without either all facts agree.
+            if settled_bits == low_bits && whole == self.whole {
                 break;
             }
+            self.bits = self.bits.with_low(settled_bits, half_width);
+            self.whole = whole;
         }
         if self.whole.is_empty() {
             return None;
