@@ -28,6 +28,8 @@ pub enum RegionName {
     Metadata,
     /// A value of this map.
     MapValue(Arc<str>),
+    /// The spin lock in a value of this map.
+    SpinLock(Arc<str>),
     /// A key of this map, lent to a callback.
     MapKey(Arc<str>),
     /// A record reserved in this ring buffer.
@@ -45,6 +47,7 @@ impl fmt::Display for RegionName {
             RegionName::Packet => f.write_str("the packet"),
             RegionName::Metadata => f.write_str("the packet's metadata"),
             RegionName::MapValue(map) => write!(f, "a value of map {map}"),
+            RegionName::SpinLock(map) => write!(f, "the lock in a value of map {map}"),
             RegionName::MapKey(map) => write!(f, "a key of map {map}"),
             RegionName::Record(map) => write!(f, "a record of {map}"),
             RegionName::Result(helper) => write!(f, "the result of {helper}"),

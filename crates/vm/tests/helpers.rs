@@ -8,20 +8,26 @@ use skep_kernel::{Program as KernelProgram, TestInput};
 use skep_object::{MapIdx, ObjectSpec, ProgramIdx};
 use skep_vm::context::{Arrival, PacketRunner};
 use skep_vm::{Config, Context, Memory, Mode, ObjectOptions, Vm};
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// As many results as `out` has in the C file, and the bytes of its text.
 const RESULTS: usize = 96;
 const TEXT: usize = 512;
 
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vm").join(name)
+}
+
+fn compiled(name: &str) -> ObjectSpec {
+    let compiled = skep_cc::Compiler::from_env().compile(&source(name)).unwrap_or_else(|error| panic!("{error}"));
+    ObjectSpec::parse(name, &compiled.object).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn spec() -> &'static ObjectSpec {
     static SPEC: OnceLock<ObjectSpec> = OnceLock::new();
-    SPEC.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vm/helpers.bpf.c");
-        let compiled = skep_cc::Compiler::from_env().compile(&source).unwrap_or_else(|error| panic!("{error}"));
-        ObjectSpec::parse("helpers", &compiled.object).unwrap_or_else(|error| panic!("{error}"))
-    })
+    SPEC.get_or_init(|| compiled("helpers.bpf.c"))
 }
 
 /// Whether the kernel may be asked.
@@ -166,4 +172,57 @@ fn clocks_run_with_those_of_the_kernel() {
         assert!((low - slack..=high + slack).contains(&now), "clock {place}: {low} <= {now} <= {high}");
     }
     assert!(u32::try_from(ours.results[85]).is_ok());
+}
+
+/// What a program that misuses a helper must end with: what stands above it as `// fault:` or `// value:`.
+fn expectations(source: &str) -> Vec<(String, Result<i32, String>)> {
+    let mut found = Vec::new();
+    let mut expected = None;
+    for line in source.lines() {
+        if let Some(text) = line.strip_prefix("// fault: ") {
+            expected = Some(Err(text.to_owned()));
+        } else if let Some(text) = line.strip_prefix("// value: ") {
+            expected = Some(Ok(text.parse().expect("a number")));
+        } else if let Some(rest) = line.strip_prefix("SEC(\"syscall\") int ") {
+            let name = rest.split('(').next().expect("a name").to_owned();
+            found.push((name, expected.take().expect("what it ends with stands above it")));
+        }
+    }
+    found
+}
+
+#[test]
+fn misuse_ends_with_a_fault() {
+    let spec = compiled("helpers_misused.bpf.c");
+    let text = std::fs::read_to_string(source("helpers_misused.bpf.c")).unwrap();
+    let cases = expectations(&text);
+    assert_eq!(cases.len(), spec.programs.len());
+    for mode in [Mode::Interpreter, Mode::Compiled] {
+        for (name, expected) in &cases {
+            let vm = Vm::new(Config { memory: Memory::Checked, mode, ..Config::default() });
+            let only = vec![name.clone(), "report".to_owned()];
+            let object = vm.load(&spec, &ObjectOptions { only, ..ObjectOptions::default() });
+            let object = object.unwrap_or_else(|error| panic!("{error}"));
+            let program = object.program_named(name).unwrap();
+            let run = vm.run(program, &mut Context::caller(&mut []));
+            match (run, expected) {
+                (Ok(value), Ok(expected)) => assert_eq!(value as i32, *expected, "{name} ({mode:?})"),
+                (Err(fault), Err(expected)) => {
+                    assert!(fault.to_string().contains(expected), "{name} ({mode:?}): {fault}, not {expected:?}");
+                }
+                (run, expected) => panic!("{name} ({mode:?}): {run:?}, not {expected:?}"),
+            }
+            // Whatever a program left reserved was given back: a new record comes through.
+            let report = object.program_named("report").unwrap();
+            assert_eq!(vm.run(report, &mut Context::caller(&mut [])), Ok(0), "{name}");
+            let mut last = Vec::new();
+            let ring = object.map_named("ring").unwrap().user();
+            ring.poll(&mut |record| {
+                last = record.to_vec();
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            assert_eq!(last, b"still here", "{name} ({mode:?})");
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub(super) fn spin_lock(env: &mut Env, [lock, ..]: [u64; 5]) -> HelperResult {
         return Err(lock_fault(NAME, format!("the program holds the lock at {held:#x} already")));
     }
     let checked = env.is_checked();
-    let word = env.atomic(lock)?;
+    let word = env.lock_word(lock)?;
     let (mut tries, mut since) = (0u32, None);
     while word.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
         tries = tries.saturating_add(1);
@@ -64,7 +64,7 @@ pub(super) fn spin_unlock(env: &mut Env, [lock, ..]: [u64; 5]) -> HelperResult {
     if env.scratch.lock != Some(lock) {
         return Err(lock_fault("bpf_spin_unlock", format!("the program does not hold the lock at {lock:#x}")));
     }
-    env.atomic(lock)?.store(0, Ordering::Release);
+    env.lock_word(lock)?.store(0, Ordering::Release);
     env.scratch.lock = None;
     Ok(0)
 }

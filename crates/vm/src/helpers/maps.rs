@@ -5,7 +5,7 @@ use super::{errno, fail};
 use crate::env::Env;
 use crate::fault::FaultKind;
 use crate::helper::{HelperResult, Stop};
-use crate::map::Map;
+use crate::map::{F_LOCK, Map, SpecialKind};
 use crate::memory::RegionName;
 use skep_abi::MapType;
 
@@ -42,9 +42,30 @@ fn give(env: &mut Env, map: &Map, value: *mut u8) -> HelperResult {
     if matches!(map.map_type(), MapType::ArrayOfMaps | MapType::HashOfMaps) {
         env.own_map(value);
     } else if map.program_may_read() {
-        env.own(value, map.value_size().into(), map.program_may_write(), || RegionName::MapValue(map.name().into()))?;
+        own_value(env, map, value)?;
     }
     Ok(value)
+}
+
+/// The program owns a value but for the fields that belong to the engine; a lock it may lock.
+fn own_value(env: &mut Env, map: &Map, value: u64) -> Result<(), Stop> {
+    let name = || RegionName::MapValue(map.name().into());
+    let (writable, size) = (map.program_may_write(), u64::from(map.value_size()));
+    if map.special_fields().is_empty() {
+        return env.own(value, size, writable, name);
+    }
+    let mut special = map.special_fields().to_vec();
+    special.sort_by_key(|field| field.offset);
+    let mut at = 0;
+    for field in special {
+        let offset = u64::from(field.offset);
+        env.own(value + at, offset.saturating_sub(at), writable, name)?;
+        if field.kind == SpecialKind::SpinLock {
+            env.own(value + offset, 4, false, || RegionName::SpinLock(map.name().into()))?;
+        }
+        at = offset + u64::from(field.kind.size());
+    }
+    env.own(value + at, size.saturating_sub(at), writable, name)
 }
 
 /// `bpf_map_lookup_elem`.
@@ -67,6 +88,13 @@ pub(super) fn lookup_percpu(env: &mut Env, [map, key, cpu, ..]: [u64; 5]) -> Hel
 pub(super) fn update(env: &mut Env, [map, key, value, flags, _]: [u64; 5]) -> HelperResult {
     let map = map_and_key(env, map, key)?;
     writable(env, map, "bpf_map_update_elem")?;
+    if flags & F_LOCK != 0
+        && let Some(held) = env.scratch.lock
+    {
+        // It would wait for itself.
+        let why = format!("the program holds the lock at {held:#x}, and BPF_F_LOCK takes one");
+        return Err(FaultKind::Helper { helper: "bpf_map_update_elem", why }.into());
+    }
     env.may(value, map.value_size().into(), false)?;
     // SAFETY: key and value are the program's, and the run is pinned.
     Ok(unsafe { map.update(pointer(key), pointer(value), flags, env.cpu()) } as u64)
