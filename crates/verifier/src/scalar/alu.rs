@@ -11,9 +11,9 @@ use super::{Draft, Num, Scalar};
 use skep_abi::KernelVersion;
 use skep_isa::{AluOp, SignExtend, SwapBits, SwapOp, Width};
 
-/// Whether a kernel's verifier computes with this operation at all; where it does not, the result is unknown to it
-/// ([`Scalar::unknown`], for 32-bit operations [`Scalar::zero_extended`]`(32)`). Source: `is_safe_to_compute_dst_reg_range`
-/// and `check_alu_op` in `kernel/bpf/verifier.c`.
+/// Whether a kernel's verifier computes with this operation at all; where it does not, the result is unknown to it: all 64
+/// bits ([`Scalar::unknown`]), also after a 32-bit operation. Source: `is_safe_to_compute_dst_reg_range` and
+/// `adjust_scalar_min_max_vals` in `kernel/bpf/verifier.c`.
 pub fn kernel_tracks(op: AluOp, width: Width, amount: &Scalar, kernel: KernelVersion) -> bool {
     let constant = match width {
         Width::W32 => amount.low_as_const().map(u64::from),
