@@ -16,12 +16,12 @@ use crate::memory::RegionName;
 use skep_isa::NarrowSize;
 use std::io;
 
-/// Bytes in front of a packet that `bpf_xdp_adjust_head` and `bpf_xdp_adjust_meta` can take from, but for
-/// [`XDP_FRAME_BYTES`] of them. Source: `XDP_PACKET_HEADROOM`.
+/// Bytes in front of a packet that `bpf_xdp_adjust_head` and `bpf_xdp_adjust_meta` can take from, but for the first
+/// 40 of them. Source: `XDP_PACKET_HEADROOM`.
 pub const HEADROOM: usize = 256;
 
 /// What the kernel keeps free at the very start of the headroom. Source: `sizeof(struct xdp_frame)`.
-pub const XDP_FRAME_BYTES: u32 = 40;
+pub(crate) const XDP_FRAME_BYTES: u32 = 40;
 
 /// Where the first buffer of an XDP packet ends, from the start of its headroom: a page without `struct skb_shared_info`.
 pub(crate) const XDP_LINEAR_END: u32 = 4096 - 320;
@@ -69,6 +69,8 @@ pub(crate) struct Skb {
     pub(crate) network: u32,
     /// The transport header, where something has said where it is.
     pub(crate) transport: Option<u32>,
+    /// Bytes of the link-layer header as noted the last time that it changed; 0 before. Source: `skb->mac_len`.
+    pub(crate) mac_len: u32,
     pub(crate) summed: Summed,
     /// `bpf_skb_adjust_room` has put another header around it.
     pub(crate) encapsulated: bool,
@@ -122,6 +124,8 @@ pub struct Packet {
     data: u32,
     /// One past its last byte, from `base`.
     end: u32,
+    /// The furthest that `end` has been since the packet was put in.
+    reach: u32,
     /// Whether the room in front of the packet was used, so that it is not all zeros any more.
     used_headroom: bool,
     /// Whether programs may write it.
@@ -172,6 +176,7 @@ impl Packet {
             meta: start,
             data: start,
             end: start,
+            reach: start,
             used_headroom: false,
             writable: true,
             kind: Kind::Plain,
@@ -194,6 +199,7 @@ impl Packet {
             self.used_headroom = false;
         }
         (self.meta, self.data, self.end) = (start, start, start + len);
+        self.reach = self.end;
         self.skb = Skb { mac: start, network: start, ..Skb::default() };
         self.redirect = None;
         self.clones.clear();
@@ -210,7 +216,7 @@ impl Packet {
     }
 
     /// Puts metadata directly in front of the packet, as a driver or `BPF_PROG_TEST_RUN` does: a multiple of 4 bytes,
-    /// at most 252.
+    /// at most 216.
     pub fn set_metadata(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(len) = u32::try_from(bytes.len()).ok().filter(|len| len.is_multiple_of(4) && *len <= MAX_METADATA)
         else {
@@ -219,8 +225,10 @@ impl Packet {
                 bytes.len()
             )));
         };
-        let Some(meta) = self.data.checked_sub(len) else {
-            return Err(io::Error::other("no room in front of the packet is left for metadata"));
+        let Some(meta) = self.data.checked_sub(len).filter(|meta| *meta >= XDP_FRAME_BYTES) else {
+            return Err(io::Error::other(format!(
+                "there is no room for {len} bytes of metadata in front of the packet"
+            )));
         };
         self.meta = meta;
         self.used_headroom |= len > 0;
@@ -334,6 +342,7 @@ impl Packet {
             return false;
         }
         let old = std::mem::replace(&mut self.end, end);
+        self.reach = self.reach.max(end);
         self.stretch_mut(old, end).fill(0);
         true
     }
@@ -371,12 +380,16 @@ impl Packet {
 
     /// Puts `len` zeros in, `off` bytes behind its start; what is before them moves to the front, where the headers are. The
     /// places in [`Skb`] stay where their bytes are if those are behind. `false` if there is no room.
+    ///
+    /// Where the packet ends before, what was behind its end comes along, as in the kernel: bytes that were cut off, or zeros.
     pub(crate) fn insert(&mut self, off: u32, len: u32) -> bool {
-        if off > self.len() || !self.make_headroom(len) {
+        if !self.make_headroom(len) || off > self.capacity - self.data {
             return false;
         }
         self.used_headroom = true;
         let old = self.data;
+        self.stretch_mut(self.reach, old + off).fill(0);
+        self.reach = self.reach.max(old + off);
         self.data = old - len;
         self.meta = self.data;
         self.copy_within(old, self.data, off);
@@ -403,13 +416,15 @@ impl Packet {
         if shift == 0 {
             return true;
         }
-        if self.end.checked_add(shift).is_none_or(|end| end > self.capacity) {
+        if self.reach.checked_add(shift).is_none_or(|reach| reach > self.capacity) {
             return false;
         }
         // Headers may stand in front of `data` where a program begins at the network header.
         let first = self.skb.mac.min(self.data).min(self.meta);
-        self.copy_within(first, first + shift, self.end - first);
-        for place in [&mut self.data, &mut self.end, &mut self.meta, &mut self.skb.mac, &mut self.skb.network] {
+        self.copy_within(first, first + shift, self.reach - first);
+        for place in
+            [&mut self.data, &mut self.end, &mut self.reach, &mut self.meta, &mut self.skb.mac, &mut self.skb.network]
+        {
             *place += shift;
         }
         if let Some(transport) = &mut self.skb.transport {
@@ -487,7 +502,8 @@ mod tests {
         assert!(packet.remove(3, 4));
         assert_eq!(packet.bytes(), b"hearest"[..3].iter().chain(b"est").copied().collect::<Vec<_>>());
         assert!(!packet.remove(3, 4));
-        assert!(!packet.insert(7, 1));
+        assert!(packet.insert(8, 2));
+        assert_eq!(packet.bytes(), b"heaest\0\0");
     }
 
     #[test]

@@ -248,17 +248,17 @@ impl Run<'_> {
         }
         match runner.run_with_metadata(&case.packet, &case.metadata, &case.arrival) {
             Ok(outcome) => seen(&runner, outcome, self.is_xdp()),
-            Err(error) => {
-                // Addresses are others each time.
-                let text = error.to_string();
-                let text = text.split(" (it owns").next().unwrap();
-                Seen {
-                    more: text.split_once(" at 0x").map_or(text, |(before, _)| before).to_owned(),
-                    ..Seen::default()
-                }
-            }
+            Err(error) => Seen { more: without_addresses(&error.to_string()), ..Seen::default() },
         }
     }
+}
+
+/// Addresses are others each time.
+fn without_addresses(fault: &str) -> String {
+    let fault = fault.split(" (it owns").next().unwrap();
+    let mut parts = fault.split("0x");
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |text, part| text + "ADDRESS" + part.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()))
 }
 
 fn seen(runner: &PacketRunner, outcome: Outcome, xdp: bool) -> Seen {

@@ -208,7 +208,7 @@ fn mark_v4(header: &mut [u8]) -> bool {
         old => {
             // The mark adds 3 - old to a 16-bit word, so the checksum loses as much. Source: `IP_ECN_set_ce`.
             let check = u32::from(u16::from_ne_bytes([*high, *low]));
-            let ecn = u16::from(old + 1 & 3);
+            let ecn = u16::from((old + 1) & 3);
             let added = check + u32::from(0xfffbu16.to_be()) + u32::from(ecn.to_be());
             let sum = (added & 0xffff) + (added >> 16);
             let sum = (sum & 0xffff) + (sum >> 16);
