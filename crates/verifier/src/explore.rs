@@ -458,7 +458,8 @@ impl<'e, 'a> Verifier<'e, 'a> {
 
     fn equal(&mut self, id: StateId, exact: Exact) -> bool {
         let uninit_stack = self.uninit_stack_readable();
-        let all_precise = !self.env.privileged;
+        // Whoever watches the registers wants numbers that hold on every path, those of pruned ones too.
+        let all_precise = !self.env.privileged || self.env.options.trace.is_some();
         self.ids.reset(self.last_id);
         let Some(stored) = self.states.get(id.0 as usize).and_then(Option::as_ref) else { return false };
         states_equal(stored, &self.cur, Comparison { ids: &mut self.ids, exact, uninit_stack, all_precise })

@@ -180,7 +180,7 @@ struct Counts {
 
 /// Runs a program in every way. `Err` says how they differ.
 fn compare(program: &Generated, kernel: bool, counts: &Counts) -> Result<(), String> {
-    const MOST: u64 = 200_000;
+    const MOST: u64 = 50_000;
     let interpreted = vm(Mode::Interpreter, Memory::Checked, Some(MOST));
     let Some(expected) = run(program, &interpreted)? else {
         counts.skipped.fetch_add(1, Ordering::Relaxed);

@@ -16,9 +16,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use skep_progen::{Family, Generated, Options, generate};
+
+/// How long a disagreement is made smaller.
+const SHRINK_TIME: Duration = Duration::from_secs(6);
 
 /// Arguments of `cargo xtask agree`.
 #[derive(clap::Args, Clone, Debug)]
@@ -56,6 +60,8 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<()> {
     ensure!(Judge::may_load(), "agree: loading programs takes root");
     let judge = Judge::new()?;
+    // A panic of the verifier is counted and told; its trace would only hide the rest.
+    std::panic::set_hook(Box::new(|_| {}));
     if let Some(path) = &args.file {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let program = Generated::parse(&text).with_context(|| format!("read {}", path.display()))?;
@@ -275,8 +281,12 @@ fn write_found(judge: &Judge, tally: &Tally, out: &Path, most: usize) -> Result<
         if *times > 2 {
             continue;
         }
-        let small = program
-            .shrink(|candidate| signature(*outcome, &judge.kernel(candidate, false), &judge.skep(candidate)) == key);
+        // Some programs take the verifiers seconds; what is not small by then stays as it is.
+        let deadline = Instant::now() + SHRINK_TIME;
+        let small = program.shrink(|candidate| {
+            Instant::now() < deadline
+                && signature(*outcome, &judge.kernel(candidate, false), &judge.skep(candidate)) == key
+        });
         let path = out.join(format!("{}.txt", program.name));
         std::fs::write(&path, report(judge, &small, *outcome)).with_context(|| format!("write {}", path.display()))?;
         println!("{}: {}", outcome.title(), path.display());

@@ -133,14 +133,11 @@ impl Gen<'_, '_, '_> {
         if self.options.repeatable {
             return self.input(R7);
         }
-        match self.c.below(4) {
+        // Not bpf_get_smp_processor_id: kernels take its result for less than the number of CPUs there are.
+        match self.c.below(3) {
             0 if self.context_number(R7) => {}
             1 => {
                 self.b.helper("ktime_get_ns");
-                self.b.mov(R7, R0);
-            }
-            2 => {
-                self.b.helper("get_smp_processor_id");
                 self.b.mov(R7, R0);
             }
             _ => {
