@@ -279,7 +279,8 @@ pub struct Signal {
     pub handler_flags: u64,
 }
 
-/// How long [`Tracer::run`] goes on at most.
+/// How long [`Tracer::run`] goes on at most. With a deadline or a flag a signal interrupts the calling thread every 20 ms: what
+/// the callback calls may then end with EINTR.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Until<'a> {
     /// Up to then. Looked at between events and every 20 ms.
