@@ -14,7 +14,9 @@ use super::lock::Spin;
 use super::memory::Region;
 use crossbeam_epoch::Guard;
 use std::ops::Range;
-use std::sync::Arc;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes that may wait for their grace period besides what the map holds, or as much as the map can hold if that is more.
 /// A program that updates and deletes without end then gets `ENOMEM`.
@@ -44,18 +46,31 @@ struct Slot {
     values: *mut u8,
 }
 
+/// Shards at most; threads beyond share them.
+const MOST_SHARDS: usize = 16;
+
+/// What one thread (or a few) takes from and puts back to, so that threads seldom wait for one another.
 #[derive(Default)]
-struct State {
+struct Shard {
     free: Vec<*mut u8>,
     limbo: Vec<*mut u8>,
     batch: Vec<*mut u8>,
     batch_on_its_way: bool,
     since_nudge: u32,
-    chunks: Vec<Region>,
-    /// Of all chunks.
-    bytes: u64,
-    /// Elements of the last chunk that were never used.
+    /// The shard's last chunk, and how many of its elements were never used.
+    chunk: Option<NonNull<u8>>,
     fresh: usize,
+}
+
+/// Two cache lines each, as the machine fetches them in pairs.
+#[derive(Default)]
+#[repr(align(128))]
+struct Padded(Spin<Shard>);
+
+#[derive(Default)]
+struct Chunks {
+    all: Vec<Region>,
+    bytes: u64,
 }
 
 /// See the module.
@@ -66,10 +81,12 @@ pub(crate) struct Pool {
     cpu_stride: usize,
     /// Bytes of all chunks.
     most_bytes: u64,
-    state: Spin<State>,
+    chunks: Spin<Chunks>,
+    /// A power of two of them.
+    shards: Box<[Padded]>,
 }
 
-// SAFETY: the pointers are to the pool's own chunks, which any thread may touch; the state is behind a lock.
+// SAFETY: the pointers are to the pool's own chunks, which any thread may touch; the shards are behind locks.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
@@ -78,6 +95,25 @@ impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool").field("shape", &self.shape).field("chunk_elements", &self.chunk_elements).finish()
     }
+}
+
+/// Shards of a pool: as many as the machine runs threads at once.
+fn shard_count() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        threads.next_power_of_two().min(MOST_SHARDS)
+    })
+}
+
+/// A number of this thread, counted up from 0.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    // A thread that is about to end may have none any more.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
 }
 
 impl Pool {
@@ -93,7 +129,8 @@ impl Pool {
         let cpu_stride = (value * chunk_elements).next_multiple_of(128);
         let held = elements.saturating_mul(all as u64);
         let most_bytes = held.saturating_add(held.max(MOST_WAITING));
-        Pool { shape, block, chunk_elements, cpu_stride, most_bytes, state: Spin::default() }
+        let shards = (0..shard_count()).map(|_| Padded::default()).collect();
+        Pool { shape, block, chunk_elements, cpu_stride, most_bytes, chunks: Spin::default(), shards }
     }
 
     /// Bytes between the values of an element from CPU to CPU.
@@ -101,33 +138,71 @@ impl Pool {
         self.cpu_stride
     }
 
+    fn own_shard(&self) -> usize {
+        thread_number() & (self.shards.len() - 1)
+    }
+
     /// An element whose bytes are whatever they are, but for the address of its values for each CPU, which
     /// [`Pool::values`] reads. `ENOMEM` when there is no memory.
     pub(crate) fn take(&self) -> Result<*mut u8> {
-        let mut state = self.state.lock();
-        if let Some(element) = state.free.pop() {
+        let own = self.own_shard();
+        if let Some(element) = self.take_from(own) {
             return Ok(element);
         }
-        if state.fresh == 0 {
-            let values = self.shape.per_cpu.map_or(0, |(_, cpus)| self.cpu_stride * cpus as usize);
-            if state.bytes > self.most_bytes {
-                return Err(Errno::ENOMEM);
+        // What other threads have put back comes before new memory.
+        for other in (0..self.shards.len()).filter(|other| *other != own) {
+            let mut stolen = {
+                let mut shard = self.shards[other].0.lock();
+                let keep = shard.free.len() / 2;
+                shard.free.split_off(keep)
+            };
+            if let Some(element) = stolen.pop() {
+                self.shards[own].0.lock().free.append(&mut stolen);
+                return Ok(element);
             }
-            let chunk = Region::new((self.block * self.chunk_elements).next_multiple_of(128) as u64 + values as u64)?;
-            state.bytes += chunk.len() as u64;
-            state.chunks.push(chunk);
-            state.fresh = self.chunk_elements;
         }
-        let chunk = state.chunks.last().ok_or(Errno::ENOMEM)?.base();
-        let index = self.chunk_elements - state.fresh;
-        state.fresh -= 1;
+        let chunk = self.new_chunk()?;
+        let mut shard = self.shards[own].0.lock();
+        // A thread of the same shard may have come first; what is left of its chunk must not be lost.
+        while shard.fresh > 0 {
+            let element = self.next_fresh(&mut shard);
+            shard.free.extend(element);
+        }
+        (shard.chunk, shard.fresh) = (Some(chunk), self.chunk_elements);
+        self.next_fresh(&mut shard).ok_or(Errno::ENOMEM)
+    }
+
+    fn take_from(&self, shard: usize) -> Option<*mut u8> {
+        let mut shard = self.shards[shard].0.lock();
+        shard.free.pop().or_else(|| self.next_fresh(&mut shard))
+    }
+
+    fn new_chunk(&self) -> Result<NonNull<u8>> {
+        let values = self.shape.per_cpu.map_or(0, |(_, cpus)| self.cpu_stride * cpus as usize);
+        let bytes = (self.block * self.chunk_elements).next_multiple_of(128) as u64 + values as u64;
+        let mut chunks = self.chunks.lock();
+        if chunks.bytes > self.most_bytes {
+            return Err(Errno::ENOMEM);
+        }
+        let chunk = Region::new(bytes)?;
+        let base = NonNull::new(chunk.base()).ok_or(Errno::ENOMEM)?;
+        chunks.bytes += chunk.len() as u64;
+        chunks.all.push(chunk);
+        Ok(base)
+    }
+
+    /// The next element of a shard's chunk that was never used.
+    fn next_fresh(&self, shard: &mut Shard) -> Option<*mut u8> {
+        let chunk = shard.chunk.filter(|_| shard.fresh > 0)?.as_ptr();
+        let index = self.chunk_elements - shard.fresh;
+        shard.fresh -= 1;
         // SAFETY: the chunk was made for so many elements and values.
         unsafe {
             let slot = self.slot(chunk, index);
             if self.shape.per_cpu.is_some() {
                 slot.element.add(self.shape.body - 8).cast::<*mut u8>().write(slot.values);
             }
-            Ok(slot.element)
+            Some(slot.element)
         }
     }
 
@@ -155,46 +230,59 @@ impl Pool {
 
     /// Puts back an element that no one else has ever seen.
     pub(crate) fn put_back(&self, element: *mut u8) {
-        self.state.lock().free.push(element);
+        self.shards[self.own_shard()].0.lock().free.push(element);
     }
 
     /// Puts back an element that is no longer in the map; others may still hold it for as long as they are pinned.
     pub(crate) fn retire(self: &Arc<Pool>, element: *mut u8, guard: &Guard) {
+        let own = self.own_shard();
         let (start, nudge) = {
-            let mut state = self.state.lock();
-            let state = &mut *state;
-            state.limbo.push(element);
-            let start = !state.batch_on_its_way;
+            let mut shard = self.shards[own].0.lock();
+            let shard = &mut *shard;
+            shard.limbo.push(element);
+            let start = !shard.batch_on_its_way;
             if start {
-                // The batch before is free by now, so its list is empty.
-                std::mem::swap(&mut state.limbo, &mut state.batch);
-                state.batch_on_its_way = true;
+                shard.start_batch();
             }
-            state.since_nudge += 1;
-            let nudge = state.since_nudge >= NUDGE_EVERY;
+            shard.since_nudge += 1;
+            let nudge = shard.since_nudge >= NUDGE_EVERY;
             if nudge {
-                state.since_nudge = 0;
+                shard.since_nudge = 0;
             }
             (start, nudge)
         };
         if start {
-            let pool = self.clone();
-            guard.defer(move || pool.batch_is_free());
+            self.free_batch_later(own, guard);
         }
         if start || nudge {
             guard.flush();
         }
     }
 
-    fn batch_is_free(&self) {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        if state.free.is_empty() {
-            std::mem::swap(&mut state.free, &mut state.batch);
-        } else {
-            state.free.append(&mut state.batch);
+    fn free_batch_later(self: &Arc<Pool>, shard: usize, guard: &Guard) {
+        let pool = self.clone();
+        guard.defer(move || pool.batch_is_free(shard));
+    }
+
+    fn batch_is_free(self: &Arc<Pool>, number: usize) {
+        let next = {
+            let mut shard = self.shards[number].0.lock();
+            let shard = &mut *shard;
+            if shard.free.is_empty() {
+                std::mem::swap(&mut shard.free, &mut shard.batch);
+            } else {
+                shard.free.append(&mut shard.batch);
+            }
+            // The shard's thread may be gone: what came to the limbo meanwhile is sent off from here.
+            shard.batch_on_its_way = !shard.limbo.is_empty();
+            if shard.batch_on_its_way {
+                shard.start_batch();
+            }
+            shard.batch_on_its_way
+        };
+        if next {
+            self.free_batch_later(number, &crossbeam_epoch::pin());
         }
-        state.batch_on_its_way = false;
     }
 
     /// Where an address lies in an element (in this part of it) or in the value of a CPU: that part, or that value.
@@ -212,14 +300,22 @@ impl Pool {
             let start = addr - at % self.cpu_stride % value;
             (cpu < cpus as usize && index < self.chunk_elements).then_some(start..start + value)
         };
-        let state = self.state.lock();
-        let mut chunks = state.chunks.iter().filter_map(|chunk| in_chunk(chunk.base().addr()));
+        let chunks = self.chunks.lock();
+        let mut chunks = chunks.all.iter().filter_map(|chunk| in_chunk(chunk.base().addr()));
         chunks.find(|found| found.contains(&addr))
     }
 
     /// Bytes of address space taken.
     pub(crate) fn bytes(&self) -> u64 {
-        self.state.lock().bytes
+        self.chunks.lock().bytes
+    }
+}
+
+impl Shard {
+    /// All that is in the limbo becomes the batch, which is empty.
+    fn start_batch(&mut self) {
+        std::mem::swap(&mut self.limbo, &mut self.batch);
+        self.batch_on_its_way = true;
     }
 }
 
@@ -265,6 +361,27 @@ mod tests {
             taken += 1;
         }
         assert!((256..=260).contains(&taken), "{taken} elements of 4 MiB");
+    }
+
+    #[test]
+    fn what_one_thread_puts_back_another_takes() {
+        let pool = Arc::new(Pool::new(Shape { header: 0, body: 16, per_cpu: None }, 1000));
+        let bytes = |pool: &Pool| pool.bytes() / (64 * 16);
+        // One thread only takes, another only puts back: as in a map where one inserts and another deletes.
+        let (send, receive) = std::sync::mpsc::sync_channel::<usize>(100);
+        std::thread::scope(|scope| {
+            let pool = &pool;
+            scope.spawn(move || {
+                for element in receive {
+                    pool.retire(element as *mut u8, &crossbeam_epoch::pin());
+                }
+            });
+            for _ in 0..200_000 {
+                send.send(pool.take().expect("memory") as usize).expect("the other thread lives");
+            }
+            drop(send);
+        });
+        assert!(bytes(&pool) < 200, "{} times 64 elements for 200000", bytes(&pool));
     }
 
     #[test]
