@@ -824,3 +824,147 @@ SEC("tc") int clocks(struct __sk_buff *skb)
 	out.r[85] = bpf_get_prandom_u32();
 	return 0;
 }
+
+// What follows runs many times over generated input.
+struct operation {
+	__u32 kind;
+	__u32 offset;
+	__u32 len;
+	__u32 other;
+};
+
+struct {
+	__u64 flags;
+	__u64 count;
+	__u32 len;
+	int start;
+	int end;
+	char a[44];
+	char b[44];
+	__u64 words[8];
+	struct operation operations[8];
+} in SEC(".bss.in");
+
+extern int bpf_copy_from_user_str(void *dst, u32 dst__sz, const void *unsafe_ptr__ign, u64 flags) __ksym __weak;
+
+SEC("syscall") int generated_text(void *ctx)
+{
+	long value = 1;
+	unsigned long magnitude = 1;
+	__u32 len = in.len & 31;
+	const char *a = in.a, *b = in.b;
+	R(0, bpf_strtol(a, len + 1, in.flags, &value));
+	R(1, value);
+	R(2, bpf_strtoul(a, len + 1, in.flags, &magnitude));
+	R(3, magnitude);
+	R(4, bpf_strncmp(a, len + 1, "ab1"));
+	R(5, bpf_strcmp(a, b));
+	R(6, bpf_strcasecmp(a, b));
+	R(7, bpf_strchr(a, *b));
+	R(8, bpf_strnchr(a, in.count, *b));
+	R(9, bpf_strchrnul(a, *b));
+	R(10, bpf_strrchr(a, *b));
+	R(11, bpf_strlen(a));
+	R(12, bpf_strnlen(a, in.count));
+	R(13, bpf_strspn(a, b));
+	R(14, bpf_strcspn(a, b));
+	R(15, bpf_strstr(a, b));
+	R(16, bpf_strnstr(a, b, in.count));
+	R(17, bpf_probe_read_kernel_str(out.text, len, a));
+	R(18, bpf_probe_read_kernel(out.text + 64, len, a));
+	return 0;
+}
+
+SEC("syscall") int generated_iterators(void *ctx)
+{
+	struct bpf_iter_num it;
+	struct bpf_iter_bits bits;
+	long sum = 0, rounds = 0;
+	int *n;
+	R(0, bpf_iter_num_new(&it, in.start, in.end));
+	while ((n = bpf_iter_num_next(&it))) {
+		sum += *n;
+		if (++rounds == 20)
+			break;
+	}
+	bpf_iter_num_destroy(&it);
+	R(1, sum);
+	R(2, rounds);
+	sum = 0;
+	R(3, bpf_iter_bits_new(&bits, in.words, in.len & 7));
+	while ((n = bpf_iter_bits_next(&bits)))
+		sum = sum * 31 + *n;
+	bpf_iter_bits_destroy(&bits);
+	R(4, sum);
+	return 0;
+}
+
+// Does the operations on a dynptr, one result each.
+static __always_inline void operate(struct bpf_dynptr *ptr, struct bpf_dynptr *other)
+{
+	for (__u32 i = 0; i < 8; i++) {
+		struct operation *op = &in.operations[i];
+		char buffer[16] = {}, *at;
+		__u32 len = op->len & 15;
+		long result = 0;
+		switch (op->kind & 7) {
+		case 0:
+			result = bpf_dynptr_read(out.text + i * 16, len, ptr, op->offset, 0);
+			break;
+		case 1:
+			result = bpf_dynptr_write(ptr, op->offset, in.a, len, 0);
+			break;
+		case 2:
+			result = bpf_dynptr_adjust(ptr, op->offset, op->other);
+			break;
+		case 3:
+			result = bpf_dynptr_memset(ptr, op->offset, op->len, op->other);
+			break;
+		case 4:
+			result = bpf_dynptr_copy(ptr, op->offset, other, op->other, op->len);
+			break;
+		case 5:
+			at = bpf_dynptr_slice(ptr, op->offset, buffer, 8);
+			result = at ? *at : -1000;
+			break;
+		case 6:
+			at = bpf_dynptr_slice_rdwr(ptr, op->offset, buffer, 4);
+			if (at)
+				at[1] += 1;
+			result = at ? at[1] : -1000;
+			break;
+		case 7:
+			result = bpf_dynptr_size(ptr) | (bpf_dynptr_is_null(ptr) << 30);
+			break;
+		}
+		R(i, result);
+	}
+}
+
+SEC("tc") int generated_dynptr(struct __sk_buff *skb)
+{
+	struct bpf_dynptr ptr, other;
+	bpf_dynptr_from_mem(memory, sizeof(memory), 0, &ptr);
+	bpf_dynptr_from_mem(source, sizeof(source), in.flags & 1, &other);
+	operate(&ptr, &other);
+	__builtin_memcpy(out.text + 128, memory, sizeof(memory));
+	return 0;
+}
+
+SEC("tc") int generated_dynptr_skb(struct __sk_buff *skb)
+{
+	struct bpf_dynptr ptr, other;
+	bpf_dynptr_from_skb(skb, 0, &ptr);
+	bpf_dynptr_from_mem(source, sizeof(source), 0, &other);
+	operate(&ptr, &other);
+	return 0;
+}
+
+SEC("xdp") int generated_dynptr_xdp(struct xdp_md *ctx)
+{
+	struct bpf_dynptr ptr, other;
+	bpf_dynptr_from_xdp(ctx, 0, &ptr);
+	bpf_dynptr_from_mem(source, sizeof(source), 0, &other);
+	operate(&ptr, &other);
+	return 0;
+}

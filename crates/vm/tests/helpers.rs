@@ -2,12 +2,15 @@
 //!
 //! The programs are those of `tests/vm/helpers.bpf.c`. The kernel's side takes root.
 
+use proptest::collection;
+use proptest::prelude::*;
+use proptest::test_runner::{Config as ProptestConfig, TestRunner};
 use skep_abi::ProgramType;
-use skep_kernel::load::{LoadOptions, load};
-use skep_kernel::{Program as KernelProgram, TestInput};
+use skep_kernel::load::{LoadOptions, Loaded, Selection, load};
+use skep_kernel::{TestInput, Update};
 use skep_object::{MapIdx, ObjectSpec, ProgramIdx};
 use skep_vm::context::{Arrival, PacketRunner};
-use skep_vm::{Config, Context, Memory, Mode, ObjectOptions, Vm};
+use skep_vm::{Config, Context, Limits, Memory, Mode, Object, ObjectOptions, Vm};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -54,10 +57,10 @@ fn outcome(value: u32, out: &[u8], packet: Vec<u8>) -> Outcome {
     Outcome { value, results, text: text[..TEXT].to_vec(), packet }
 }
 
-/// The map with `out`, which has a section to itself.
-fn out_map() -> MapIdx {
-    let place = spec().maps.iter().position(|map| map.name.ends_with(".bss.out"));
-    MapIdx(place.expect("`out` has a section to itself"))
+/// The map of a section of the file.
+fn section(name: &str) -> MapIdx {
+    let place = spec().maps.iter().position(|map| map.name.ends_with(name));
+    MapIdx(place.expect("the file has the section"))
 }
 
 fn packet() -> Vec<u8> {
@@ -67,45 +70,79 @@ fn packet() -> Vec<u8> {
     packet
 }
 
-fn in_kernel(index: ProgramIdx, kind: ProgramType) -> Outcome {
-    let options = LoadOptions {
-        programs: skep_kernel::load::Selection::Named(vec![spec().programs[index.0].name.clone()]),
-        ..LoadOptions::default()
-    };
-    let loaded = load(spec(), &options).unwrap_or_else(|error| panic!("{error}"));
-    let program: &KernelProgram = loaded.program(index).expect("it is loaded");
-    let (data, data_out_len) = match kind {
-        ProgramType::Syscall | ProgramType::RawTracepoint => (Vec::new(), None),
-        _ => (packet(), Some(4096)),
-    };
-    let input = TestInput { data: &data, data_out_len, ..TestInput::default() };
-    let output = program.test_run(&input).unwrap_or_else(|error| panic!("{error}"));
-    let bss = loaded.map(out_map()).unwrap().lookup(&[0; 4]).unwrap().unwrap();
-    outcome(output.value, &bss, output.data)
+/// A program loaded in the kernel.
+struct InKernel {
+    loaded: Loaded,
+    index: ProgramIdx,
+    kind: ProgramType,
 }
 
-fn in_vm(index: ProgramIdx, kind: ProgramType, memory: Memory, mode: Mode) -> Outcome {
-    let vm = Vm::new(Config { memory, mode, limits: skep_vm::Limits::default(), ..Config::default() });
-    let options = ObjectOptions { only: vec![spec().programs[index.0].name.clone()], ..ObjectOptions::default() };
-    let object = vm.load(spec(), &options).unwrap_or_else(|error| panic!("{error}"));
-    let program = object.program(index).expect("it is loaded");
-    let (value, packet) = match kind {
-        ProgramType::Syscall | ProgramType::RawTracepoint => {
-            let mut context = match kind {
-                ProgramType::Syscall => Context::caller(&mut []),
-                _ => Context::words(&[0; 4]),
-            };
-            let run = vm.run(program, &mut context);
-            (run.unwrap_or_else(|fault| panic!("{fault}")) as u32, Vec::new())
-        }
-        _ => {
-            let mut runner = PacketRunner::new(&vm, program, None, 4096).unwrap_or_else(|e| panic!("{e}"));
-            let run = runner.run(&packet(), &Arrival::default()).unwrap_or_else(|error| panic!("{error}"));
-            (run.value as u32, runner.packet().to_vec())
-        }
-    };
-    let map = object.map(out_map()).expect("it has the section");
-    outcome(value, &map.user().lookup(&[0; 4], 0).unwrap(), packet)
+impl InKernel {
+    fn load(index: ProgramIdx) -> InKernel {
+        let program = &spec().programs[index.0];
+        let programs = Selection::Named(vec![program.name.clone()]);
+        let options = LoadOptions { programs, ..LoadOptions::default() };
+        let loaded = load(spec(), &options).unwrap_or_else(|error| panic!("{error}"));
+        InKernel { loaded, index, kind: program.hook.prog_type }
+    }
+
+    fn set_input(&self, input: &[u8]) {
+        self.loaded.map(section(".bss.in")).unwrap().update(&[0; 4], input, Update::Any).unwrap();
+    }
+
+    fn run(&self) -> Outcome {
+        let program = self.loaded.program(self.index).expect("it is loaded");
+        let (data, data_out_len) = match self.kind {
+            ProgramType::Syscall | ProgramType::RawTracepoint => (Vec::new(), None),
+            _ => (packet(), Some(4096)),
+        };
+        let input = TestInput { data: &data, data_out_len, ..TestInput::default() };
+        let output = program.test_run(&input).unwrap_or_else(|error| panic!("{error}"));
+        let out = self.loaded.map(section(".bss.out")).unwrap().lookup(&[0; 4]).unwrap().unwrap();
+        outcome(output.value, &out, output.data)
+    }
+}
+
+/// A program loaded in the embedded engine.
+struct InVm {
+    vm: Vm,
+    object: Object,
+    index: ProgramIdx,
+}
+
+impl InVm {
+    fn load(index: ProgramIdx, memory: Memory, mode: Mode) -> InVm {
+        let vm = Vm::new(Config { memory, mode, limits: Limits::default(), ..Config::default() });
+        let options = ObjectOptions { only: vec![spec().programs[index.0].name.clone()], ..ObjectOptions::default() };
+        let object = vm.load(spec(), &options).unwrap_or_else(|error| panic!("{error}"));
+        InVm { vm, object, index }
+    }
+
+    fn set_input(&self, input: &[u8]) {
+        self.object.map(section(".bss.in")).unwrap().user().update(&[0; 4], input, 0).unwrap();
+    }
+
+    fn run(&self) -> Outcome {
+        let program = self.object.program(self.index).expect("it is loaded");
+        let (value, packet) = match program.kind() {
+            kind @ (ProgramType::Syscall | ProgramType::RawTracepoint) => {
+                let mut context = match kind {
+                    ProgramType::Syscall => Context::caller(&mut []),
+                    _ => Context::words(&[0; 4]),
+                };
+                let run = self.vm.run(program, &mut context);
+                (run.unwrap_or_else(|fault| panic!("{fault}")) as u32, Vec::new())
+            }
+            _ => {
+                let runner = PacketRunner::new(&self.vm, program, None, 4096);
+                let mut runner = runner.unwrap_or_else(|error| panic!("{error}"));
+                let run = runner.run(&packet(), &Arrival::default()).unwrap_or_else(|error| panic!("{error}"));
+                (run.value as u32, runner.packet().to_vec())
+            }
+        };
+        let map = self.object.map(section(".bss.out")).expect("it has the section");
+        outcome(value, &map.user().lookup(&[0; 4], 0).unwrap(), packet)
+    }
 }
 
 const ENGINES: [(Memory, Mode); 4] = [
@@ -115,6 +152,26 @@ const ENGINES: [(Memory, Mode); 4] = [
     (Memory::Fast, Mode::Compiled),
 ];
 
+fn differences_of(how: &str, ours: &Outcome, kernels: &Outcome) -> Vec<String> {
+    let mut differences = Vec::new();
+    if ours.value != kernels.value {
+        differences.push(format!("{how} returns {}, in the kernel {}", ours.value, kernels.value));
+    }
+    for (place, (a, b)) in ours.results.iter().zip(&kernels.results).enumerate() {
+        if a != b {
+            differences.push(format!("{how}: R({place}) is {a} ({a:#x}), in the kernel {b} ({b:#x})"));
+        }
+    }
+    if ours.text != kernels.text {
+        let shown = |text: &[u8]| text.escape_ascii().to_string();
+        differences.push(format!("{how}: text is\n  {}\nin the kernel\n  {}", shown(&ours.text), shown(&kernels.text)));
+    }
+    if ours.packet != kernels.packet {
+        differences.push(format!("{how}: packet is\n  {:?}\nin the kernel\n  {:?}", ours.packet, kernels.packet));
+    }
+    differences
+}
+
 #[test]
 fn every_program_does_in_the_engine_what_it_does_in_the_kernel() {
     if !is_root("every_program_does_in_the_engine_what_it_does_in_the_kernel") {
@@ -122,34 +179,15 @@ fn every_program_does_in_the_engine_what_it_does_in_the_kernel() {
     }
     let mut differences = Vec::new();
     for (index, program) in spec().programs.iter().enumerate() {
-        let (index, kind) = (ProgramIdx(index), program.hook.prog_type);
+        let index = ProgramIdx(index);
         if program.name == "clocks" {
             continue;
         }
-        let kernels = in_kernel(index, kind);
+        let kernels = InKernel::load(index).run();
         for (memory, mode) in ENGINES {
-            let ours = in_vm(index, kind, memory, mode);
+            let ours = InVm::load(index, memory, mode).run();
             let how = format!("{} ({memory:?}, {mode:?})", program.name);
-            if ours.value != kernels.value {
-                differences.push(format!("{how} returns {}, in the kernel {}", ours.value, kernels.value));
-            }
-            for (place, (a, b)) in ours.results.iter().zip(&kernels.results).enumerate() {
-                if a != b {
-                    differences.push(format!("{how}: R({place}) is {a} ({a:#x}), in the kernel {b} ({b:#x})"));
-                }
-            }
-            if ours.text != kernels.text {
-                let shown = |text: &[u8]| text.escape_ascii().to_string();
-                differences.push(format!(
-                    "{how}: text is\n  {}\nin the kernel\n  {}",
-                    shown(&ours.text),
-                    shown(&kernels.text)
-                ));
-            }
-            if ours.packet != kernels.packet {
-                differences
-                    .push(format!("{how}: packet is\n  {:?}\nin the kernel\n  {:?}", ours.packet, kernels.packet));
-            }
+            differences.extend(differences_of(&how, &ours, &kernels));
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
@@ -160,10 +198,10 @@ fn clocks_run_with_those_of_the_kernel() {
     if !is_root("clocks_run_with_those_of_the_kernel") {
         return;
     }
-    let (index, program) = spec().program("clocks").expect("the file has it");
-    let before = in_kernel(index, program.hook.prog_type);
-    let ours = in_vm(index, program.hook.prog_type, Memory::Checked, Mode::Interpreter);
-    let after = in_kernel(index, program.hook.prog_type);
+    let (index, _) = spec().program("clocks").expect("the file has it");
+    let before = InKernel::load(index).run();
+    let ours = InVm::load(index, Memory::Checked, Mode::Interpreter).run();
+    let after = InKernel::load(index).run();
     for place in 80..85 {
         let (low, high) = (before.results[place], after.results[place]);
         // Ticks are counted from a clock that is set right now and then: a second or two off.
@@ -172,6 +210,75 @@ fn clocks_run_with_those_of_the_kernel() {
         assert!((low - slack..=high + slack).contains(&now), "clock {place}: {low} <= {now} <= {high}");
     }
     assert!(u32::try_from(ours.results[85]).is_ok());
+}
+
+/// Bytes of `in` of the C file.
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let letter = prop_oneof![
+        6 => proptest::sample::select(b"aAbB01279fFxX- \t".to_vec()),
+        1 => any::<u8>(),
+        1 => Just(0u8),
+    ];
+    let text = prop_oneof![
+        collection::vec(letter, 0..43),
+        "[ \\t]{0,2}-?(0x|0X|0)?[0-9a-fA-F]{0,20}".prop_map(String::into_bytes),
+        "[ab]{0,6}".prop_map(String::into_bytes),
+    ];
+    let terminated = text.prop_map(|mut text| {
+        text.resize(44, 0);
+        text
+    });
+    let number = prop_oneof![3 => 0u32..80, 1 => any::<u32>()];
+    let operation = (0u32..8, number.clone(), number.clone(), number.clone());
+    let flags = prop_oneof![4 => proptest::sample::select(vec![0u64, 8, 10, 16]), 1 => 0u64..40];
+    let count = prop_oneof![8 => 0u64..50, 1 => any::<u64>()];
+    let ends = prop_oneof![(-30i32..30, -30i32..30), any::<(i32, i32)>(), (0i32..5, 8388600i32..8388620)];
+    let words = collection::vec(prop_oneof![Just(0u64), any::<u64>()], 8);
+    let texts = (terminated.clone(), terminated);
+    (flags, count, any::<u32>(), ends, texts, words, collection::vec(operation, 8)).prop_map(
+        |(flags, count, len, (start, end), (a, b), words, operations)| {
+            let mut bytes = [flags.to_ne_bytes(), count.to_ne_bytes()].concat();
+            bytes.extend([len.to_ne_bytes(), start.to_ne_bytes(), end.to_ne_bytes()].concat());
+            bytes.extend(a);
+            bytes.extend(b);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+            let numbers = operations.into_iter().flat_map(|(kind, offset, len, other)| [kind, offset, len, other]);
+            bytes.extend(numbers.flat_map(u32::to_ne_bytes));
+            bytes
+        },
+    )
+}
+
+#[test]
+fn generated_input_gives_what_it_gives_in_the_kernel() {
+    if !is_root("generated_input_gives_what_it_gives_in_the_kernel") {
+        return;
+    }
+    for (index, program) in spec().programs.iter().enumerate() {
+        if !program.name.starts_with("generated_") {
+            continue;
+        }
+        let index = ProgramIdx(index);
+        let kernel = InKernel::load(index);
+        let engines = ENGINES.map(|(memory, mode)| (memory, mode, InVm::load(index, memory, mode)));
+        let size = spec().maps[section(".bss.in").0].value_size as usize;
+        let mut runner =
+            TestRunner::new(ProptestConfig { cases: 600, failure_persistence: None, ..Default::default() });
+        let result = runner.run(&input(), |input| {
+            assert_eq!(input.len(), size);
+            kernel.set_input(&input);
+            let kernels = kernel.run();
+            for (memory, mode, engine) in &engines {
+                engine.set_input(&input);
+                let how = format!("{} ({memory:?}, {mode:?})", program.name);
+                let differences = differences_of(&how, &engine.run(), &kernels);
+                assert!(differences.is_empty(), "{}\nwith {}", differences.join("\n"), input.escape_ascii());
+            }
+            Ok(())
+        });
+        result.unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 /// What a program that misuses a helper must end with: what stands above it as `// fault:` or `// value:`.
