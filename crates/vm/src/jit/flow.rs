@@ -79,7 +79,7 @@ impl Flow {
 }
 
 /// Whether what follows the operation need not run when it does.
-fn ends_block(kind: Kind) -> bool {
+pub(super) fn ends_block(kind: Kind) -> bool {
     matches!(
         kind,
         Kind::Jump

@@ -14,6 +14,7 @@
 
 mod exec;
 mod flow;
+mod known;
 mod runtime;
 #[cfg(target_arch = "x86_64")]
 mod x64;

@@ -1,6 +1,6 @@
 //! Arithmetic and jumps.
 
-use super::{Asm, Emitted, Gp, R0, R3, R4, S9, S10, S11};
+use super::{Asm, Condition, Emitted, Gp, R0, R3, R4, S9, S10, S11};
 use crate::code::code;
 use iced_x86::code_asm::{CodeLabel, registers::gpr8::cl};
 use iced_x86::{Code, Instruction, Register};
@@ -285,8 +285,15 @@ impl Asm<'_> {
         Ok(())
     }
 
-    pub(super) fn jump_imm(&mut self, width: Width, op: JmpOp, left: Gp, imm: i32, target: CodeLabel) -> Emitted {
-        match (op, imm) {
+    pub(super) fn jump_imm(
+        &mut self,
+        width: Width,
+        condition: Condition,
+        left: Gp,
+        imm: i32,
+        target: CodeLabel,
+    ) -> Emitted {
+        match (condition.jump, imm) {
             (JmpOp::Set, 0..=0xff) => self.a.test(left.r8(), imm)?,
             (JmpOp::Set, 0..) => self.a.test(left.r32(), imm)?,
             (JmpOp::Set, _) => match width {
@@ -299,30 +306,37 @@ impl Asm<'_> {
             },
             _ => self.two_imm(width, &CMP, left, imm)?,
         }
-        self.jump_on(op, target)
+        self.jump_on(condition, target)
     }
 
-    pub(super) fn jump_reg(&mut self, width: Width, op: JmpOp, left: Gp, right: Gp, target: CodeLabel) -> Emitted {
-        match (op, width) {
+    pub(super) fn jump_reg(
+        &mut self,
+        width: Width,
+        condition: Condition,
+        left: Gp,
+        right: Gp,
+        target: CodeLabel,
+    ) -> Emitted {
+        match (condition.jump, width) {
             (JmpOp::Set, Width::W64) => self.a.test(left.r64(), right.r64())?,
             (JmpOp::Set, Width::W32) => self.a.test(left.r32(), right.r32())?,
             _ => self.two(width, &CMP, left, right)?,
         }
-        self.jump_on(op, target)
+        self.jump_on(condition, target)
     }
 
-    fn jump_on(&mut self, op: JmpOp, target: CodeLabel) -> Emitted {
-        match op {
-            JmpOp::Eq => self.a.je(target),
-            JmpOp::Ne | JmpOp::Set => self.a.jne(target),
-            JmpOp::Gt => self.a.ja(target),
-            JmpOp::Ge => self.a.jae(target),
-            JmpOp::Lt => self.a.jb(target),
-            JmpOp::Le => self.a.jbe(target),
-            JmpOp::Sgt => self.a.jg(target),
-            JmpOp::Sge => self.a.jge(target),
-            JmpOp::Slt => self.a.jl(target),
-            JmpOp::Sle => self.a.jle(target),
+    fn jump_on(&mut self, condition: Condition, target: CodeLabel) -> Emitted {
+        match (condition.jump, condition.holds) {
+            (JmpOp::Eq, true) | (JmpOp::Ne | JmpOp::Set, false) => self.a.je(target),
+            (JmpOp::Ne | JmpOp::Set, true) | (JmpOp::Eq, false) => self.a.jne(target),
+            (JmpOp::Gt, true) | (JmpOp::Le, false) => self.a.ja(target),
+            (JmpOp::Ge, true) | (JmpOp::Lt, false) => self.a.jae(target),
+            (JmpOp::Lt, true) | (JmpOp::Ge, false) => self.a.jb(target),
+            (JmpOp::Le, true) | (JmpOp::Gt, false) => self.a.jbe(target),
+            (JmpOp::Sgt, true) | (JmpOp::Sle, false) => self.a.jg(target),
+            (JmpOp::Sge, true) | (JmpOp::Slt, false) => self.a.jge(target),
+            (JmpOp::Slt, true) | (JmpOp::Sge, false) => self.a.jl(target),
+            (JmpOp::Sle, true) | (JmpOp::Sgt, false) => self.a.jle(target),
         }
     }
 }

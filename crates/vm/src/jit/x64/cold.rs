@@ -43,6 +43,8 @@ pub(super) enum Stub {
         len: u32,
         op: u32,
     },
+    /// A lookup that finds nothing.
+    Null { label: CodeLabel, to: CodeLabel },
     /// A packet load outside the packet: the function ends with 0.
     OutsidePacket {
         label: CodeLabel,
@@ -131,6 +133,11 @@ impl Asm<'_> {
                     self.a.mov(S11.r32(), op)?;
                     self.a.call(self.shared.refill)?;
                     self.a.jmp(back)?;
+                }
+                Stub::Null { label, to } => {
+                    self.set_label(label)?;
+                    self.a.xor(eax, eax)?;
+                    self.a.jmp(to)?;
                 }
                 Stub::OutsidePacket { label } => {
                     self.set_label(label)?;

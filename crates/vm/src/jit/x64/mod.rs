@@ -19,13 +19,15 @@
 mod alu;
 mod calls;
 mod cold;
+mod inline;
 mod memory;
 
 use super::exec::{Blank, Executable};
-use super::flow::{Flow, FuncFlow};
+use super::flow::{Flow, FuncFlow, written};
+use super::known::Known;
 use super::runtime::Place;
 use super::{Compiler, Native, Options};
-use crate::code::{Code, Kind};
+use crate::code::{Code, Kind, Op};
 use crate::env::Env;
 use cold::{Shared, Stub};
 use iced_x86::code_asm::{
@@ -33,6 +35,8 @@ use iced_x86::code_asm::{
     registers::{gpr8::*, gpr16::*, gpr32::*, gpr64::*},
 };
 use iced_x86::{BlockEncoderOptions, IcedError};
+use inline::Plans;
+use skep_isa::JmpOp;
 
 type Emitted<T = ()> = Result<T, IcedError>;
 
@@ -67,6 +71,13 @@ impl Gp {
     fn r8(self) -> AsmRegister8 {
         A8[usize::from(self.0 & 15)]
     }
+}
+
+/// A comparison, and whether it must hold or must not.
+#[derive(Clone, Copy)]
+struct Condition {
+    jump: JmpOp,
+    holds: bool,
 }
 
 /// A field of the run.
@@ -145,6 +156,12 @@ struct Asm<'c> {
     left: u32,
     /// Whether functions are called that start where the program does.
     start_is_called: bool,
+    /// In fast code: what to do in place of calls.
+    plans: Plans,
+    /// What is known before the operation being compiled; followed where there are plans.
+    known: Known,
+    /// An operation that has been compiled together with the one before it.
+    skip: Option<usize>,
 }
 
 impl<'c> Asm<'c> {
@@ -154,6 +171,7 @@ impl<'c> Asm<'c> {
         let labels =
             flow.entered.iter().map(|entered| if *entered { a.create_label() } else { CodeLabel::default() }).collect();
         let shared = Shared::new(&mut a);
+        let plans = if options.checked { Plans::default() } else { Plans::of(code, &flow) };
         // A value that means function 0 makes it one that others call, too.
         let start_is_called = code.ops.iter().zip(&code.kinds).any(|(op, kind)| match kind {
             Kind::CallSub => op.target() == 0,
@@ -175,6 +193,9 @@ impl<'c> Asm<'c> {
             at: 0,
             left: 0,
             start_is_called,
+            plans,
+            known: Known::nothing(),
+            skip: None,
         })
     }
 
@@ -188,12 +209,22 @@ impl<'c> Asm<'c> {
                 self.at = at as usize;
                 if self.flow.entered[self.at] {
                     self.labels[self.at] = self.set_label(self.labels[self.at])?;
+                    self.known = Known::nothing();
                 }
                 if at == func.start {
                     self.prologue()?;
                 }
                 self.count_block()?;
-                self.op()?;
+                let (kind, op) = (self.code.kinds[self.at], self.code.ops[self.at]);
+                if self.skip != Some(self.at) && !self.plans.drops(self.at) {
+                    self.op(kind, op)?;
+                    if let Some(reg) = written(kind, op.dst, op.src) {
+                        self.known.changed(reg);
+                    }
+                }
+                if !self.options.checked {
+                    self.known.step(kind, op);
+                }
             }
             self.cold()?;
         }
@@ -237,8 +268,7 @@ impl<'c> Asm<'c> {
         Place { op: self.at as u32, uncounted: if self.options.counted { self.left } else { 0 } }
     }
 
-    fn op(&mut self) -> Emitted {
-        let (op, kind) = (self.code.ops[self.at], self.code.kinds[self.at]);
+    fn op(&mut self, kind: Kind, op: Op) -> Emitted {
         let (dst, src) = (Gp(op.dst), Gp(op.src));
         match kind {
             Kind::Alu { width, op: alu, imm: true } => self.alu_imm(width, alu, dst, op.imm as i32),
@@ -266,7 +296,7 @@ impl<'c> Asm<'c> {
                 self.a.jmp(target)
             }
             Kind::JumpIf { width, op: jump, imm } => {
-                let target = self.label_of(op.target());
+                let (jump, target) = self.straightened(jump, op.target());
                 match imm {
                     true => self.jump_imm(width, jump, dst, op.imm as i32, target),
                     false => self.jump_reg(width, jump, dst, src, target),
@@ -279,11 +309,29 @@ impl<'c> Asm<'c> {
                 self.a.je(target)?;
                 self.a.dec(left)
             }
-            Kind::CallHelper => self.call_helper(op),
+            Kind::CallHelper => match self.plans.at(self.at) {
+                Some(plan) => self.inlined(plan),
+                None => self.call_helper(op),
+            },
             Kind::CallSub => self.call_sub(op.target()),
             Kind::TailCall => self.tail_call(),
             Kind::Exit => self.epilogue(),
         }
+    }
+
+    /// A jump over a jump becomes one that goes there on the opposite.
+    fn straightened(&mut self, jump: JmpOp, target: usize) -> (Condition, CodeLabel) {
+        let next = self.at + 1;
+        // In counted code the jump that is jumped over is a block of its own.
+        if !self.options.counted
+            && target == next + 1
+            && self.code.kinds.get(next) == Some(&Kind::Jump)
+            && self.flow.entered.get(next) == Some(&false)
+        {
+            self.skip = Some(next);
+            return (Condition { jump, holds: false }, self.label_of(self.code.ops[next].target()));
+        }
+        (Condition { jump, holds: true }, self.label_of(target))
     }
 
     /// Assembles all of it into memory that can be run.
