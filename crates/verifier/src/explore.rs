@@ -242,12 +242,15 @@ impl<'e, 'a> Verifier<'e, 'a> {
             if mark.has(Mark::JUMP) {
                 self.push_history(None, Linked::default());
             }
-            if self.env.options.trace.is_some() {
+            if self.env.options.trace.is_some() && self.replay.is_none() {
                 self.trace();
             }
             let pending = self.pending.len();
             let flow = self.execute(at, insn)?;
             let flow = if self.replay.is_some() { self.decide_again(at, flow, pending) } else { flow };
+            if let Some(recorder) = &mut self.recorder {
+                recorder.after(&self.cur, flow);
+            }
             match flow {
                 Flow::Next => {
                     self.prev = at;
@@ -689,16 +692,24 @@ impl<'e, 'a> Verifier<'e, 'a> {
         callback(&TraceEvent { insn: InsnIdx(self.insn), depth: self.cur.frames.depth(), registers: &registers });
     }
 
-    /// Decides one instruction's kind; the work is done in the modules by subject.
+    /// One instruction; a replay notes what it finds.
     fn execute(&mut self, at: u32, insn: Insn) -> Result<Flow, Stop> {
         if let Some(recorder) = &mut self.recorder {
             recorder.before(at, insn, &self.cur);
         }
-        let flow = self.execute_insn(at, insn);
-        if let (Some(recorder), Ok(flow)) = (&mut self.recorder, &flow) {
-            recorder.after(at, insn, &self.cur, *flow);
+        self.execute_insn(at, insn)
+    }
+
+    /// The decisions that led to the present state, in order.
+    pub(crate) fn decisions(&self) -> Vec<(u32, u32)> {
+        let mut out = Vec::new();
+        let mut at = self.cur.path.as_deref();
+        while let Some(node) = at {
+            out.push((node.insn, node.way));
+            at = node.parent.as_deref();
         }
-        flow
+        out.reverse();
+        out
     }
 }
 

@@ -66,9 +66,34 @@ pub fn check(spec: &ObjectSpec, program: ProgramIdx, options: &Options<'_>) -> R
     report.warnings.append(&mut verifier.warnings);
     if let Err(stop) = outcome {
         let at = InsnIdx(verifier.insn);
+        let about = match &stop {
+            Stop::Reject(partial) => partial.about,
+            Stop::Unsupported(_) => None,
+        };
         report.verdict = verdict(stop, at);
+        if let Verdict::Fail(rejection) = &mut report.verdict {
+            // A program that is too large has no single path that explains it.
+            if !matches!(rejection.code, Code::TooComplex | Code::TooManyBranches | Code::StackTooDeep) {
+                let steps = steps(&verifier, at, about);
+                rejection.path.splice(0..0, steps);
+                rejection.path.sort_by_key(|step| !matches!(step.kind, StepKind::Acquired { .. }));
+            }
+        }
     }
     report
+}
+
+/// Goes the way to the present state of a check again, and tells what happened on it.
+fn steps(failed: &Verifier<'_, '_>, at: InsnIdx, about: Option<Place>) -> Vec<Step> {
+    let mut again = Verifier::new(failed.env, failed.cfg, failed.live);
+    again.typed = failed.typed.clone();
+    again.replay = Some(explore::Replay { decisions: failed.decisions(), next: 0 });
+    again.recorder = Some(record::Recorder::default());
+    let same = again.start(failed.root).is_err() && again.insn == at.0;
+    match &again.recorder {
+        Some(recorder) if same => recorder.steps(failed.env, about),
+        _ => Vec::new(),
+    }
 }
 
 /// A stop as a verdict; `at` is where the path stood.

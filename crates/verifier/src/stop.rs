@@ -84,6 +84,11 @@ impl Stop {
         self.edit(|partial| partial.rejection.kernel_says = Some(says.into()))
     }
 
+    /// Something that happened earlier and belongs to it.
+    pub(crate) fn step(self, insn: InsnIdx, kind: crate::StepKind) -> Stop {
+        self.edit(|partial| partial.rejection.path.push(crate::Step { insn, kind }))
+    }
+
     /// The value whose history explains it.
     pub(crate) fn about(self, place: impl Into<crate::Place>) -> Stop {
         self.edit(|partial| partial.about = Some(place.into()))

@@ -417,9 +417,14 @@ impl Verifier<'_, '_> {
     pub(crate) fn check_duties_done(&self, when: &str) -> Result<(), Stop> {
         let duties = &self.cur.duties;
         if let Some(held) = duties.held.iter().find(|held| held.what == crate::state::Held::Reference) {
+            let by = match self.env.insn(held.insn.0) {
+                Some(skep_isa::Insn::Call(call)) => crate::record::call_name(self.env, held.insn.0, call),
+                _ => "something".to_owned(),
+            };
             return Err(Stop::reject(Code::LeakedReference, format!("{when} while the reference is held"))
                 .title("a reference is not released on this path")
-                .fact(format!("it was acquired at instruction {}", held.insn))
+                .fact(format!("it was acquired at instruction {} by {by}", held.insn))
+                .step(held.insn, crate::StepKind::Acquired { by })
                 .help("release it on every path, also the ones that leave early")
                 .kernel(format!("Unreleased reference id={} alloc_insn={}", held.id, held.insn)));
         }
