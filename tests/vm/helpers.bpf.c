@@ -968,3 +968,47 @@ SEC("xdp") int generated_dynptr_xdp(struct xdp_md *ctx)
 	operate(&ptr, &other);
 	return 0;
 }
+
+// What follows runs in the embedded engine only, in surroundings that the test makes up: a task with the text "hello" at
+// 0x10000 and "two pages" across the end of its first page, nothing behind the second, which ends with "end.".
+extern int bpf_copy_from_user_dynptr(struct bpf_dynptr *dptr, u32 off, u32 size,
+				     const void *unsafe_ptr__ign) __ksym __weak;
+extern int bpf_copy_from_user_str_dynptr(struct bpf_dynptr *dptr, u32 off, u32 size,
+					 const void *unsafe_ptr__ign) __ksym __weak;
+extern int bpf_probe_read_user_str_dynptr(struct bpf_dynptr *dptr, u32 off, u32 size,
+					  const void *unsafe_ptr__ign) __ksym __weak;
+
+#define USER ((const char *)0x10000)
+
+SEC("?syscall") int user_strings(void *ctx)
+{
+	struct bpf_dynptr ptr;
+	__builtin_memset(out.text, '#', 128);
+	R(0, bpf_copy_from_user_str(out.text, 16, USER, 0));
+	R(1, bpf_copy_from_user_str(out.text + 16, 16, USER, 1));
+	R(2, bpf_copy_from_user_str(out.text + 32, 4, USER, 0));
+	R(3, bpf_copy_from_user_str(out.text + 40, 8, USER + 8188, 1));
+	R(4, bpf_copy_from_user_str(out.text + 48, 8, USER + 8188, 0));
+	R(5, bpf_copy_from_user_str(out.text + 56, 0, USER, 0));
+	R(6, bpf_copy_from_user_str(out.text + 56, 8, USER, 2));
+	R(7, bpf_copy_from_user_str(out.text + 64, 16, USER + 4090, 0));
+	bpf_dynptr_from_mem(memory, sizeof(memory), 0, &ptr);
+	R(8, bpf_copy_from_user_dynptr(&ptr, 1, 5, USER));
+	R(9, bpf_copy_from_user_dynptr(&ptr, 60, 5, USER));
+	R(10, bpf_copy_from_user_dynptr(&ptr, 0, 5, USER + 8190));
+	R(11, bpf_copy_from_user_str_dynptr(&ptr, 10, 16, USER));
+	R(12, bpf_probe_read_user_str_dynptr(&ptr, 20, 3, USER));
+	R(13, bpf_probe_read_user_str_dynptr(&ptr, 24, 8, (void *)8));
+	R(14, bpf_probe_read_user_dynptr(&ptr, 32, 4, USER + 1));
+	__builtin_memcpy(out.text + 128, memory, sizeof(memory));
+	return 0;
+}
+
+SEC("?tc") int perf_with_packet(struct __sk_buff *skb)
+{
+	long data = 5;
+	R(0, bpf_perf_event_output(skb, &events, BPF_F_CURRENT_CPU | (16UL << 32), &data, 8));
+	R(1, bpf_perf_event_output(skb, &events, BPF_F_CURRENT_CPU, &data, 4));
+	R(2, bpf_perf_event_output(skb, &events, BPF_F_CURRENT_CPU | (65UL << 32), &data, 8));
+	return 0;
+}

@@ -171,6 +171,22 @@ fn clocks_are_the_hosts() {
 }
 
 #[test]
+fn arguments_of_a_tracepoint_come_by_their_place() {
+    let argument = |place: u64| {
+        let text = format!(
+            "r6 = r1\nr2 = {place}\nr3 = r10\nr3 += -8\n*(u64 *)(r10 - 8) = 1\ncall bpf_get_func_arg\nr7 = r0\n\
+             r1 = r6\ncall bpf_get_func_arg_cnt\nr0 <<= 32\nr1 = *(u64 *)(r10 - 8)\nr0 += r1\nr0 += r7\nexit"
+        );
+        let vm = Vm::new(Config::default());
+        let program = vm.load_slots("test", ProgramType::Unspec, &assemble(&text)).unwrap();
+        vm.run(&program, &mut Context::words(&[10, 20, 30])).unwrap() as i64
+    };
+    const THREE: i64 = 3 << 32;
+    assert_eq!([argument(0), argument(2)], [THREE + 10, THREE + 30]);
+    assert_eq!(argument(3), THREE + 1 - i64::from(libc::EINVAL));
+}
+
+#[test]
 fn printed_lines_go_to_the_host() {
     let made = Arc::<Made>::default();
     let print = |format: &str, args: &str| {
