@@ -79,7 +79,8 @@ impl Value {
     fn plus(self, other: Value) -> Value {
         match (self, other) {
             (Value::Base { base, off, sure }, Value::Const(n)) | (Value::Const(n), Value::Base { base, off, sure }) => {
-                match i32::try_from(n).ok().and_then(|n| off.checked_add(n)).filter(|off| off.unsigned_abs() < 1 << 20) {
+                match i32::try_from(n).ok().and_then(|n| off.checked_add(n)).filter(|off| off.unsigned_abs() < 1 << 20)
+                {
                     Some(off) => Value::Base { base, off, sure },
                     None => Value::Somewhere(base),
                 }
