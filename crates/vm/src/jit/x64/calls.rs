@@ -34,7 +34,7 @@ impl Asm<'_> {
 
     /// Whether a word must be pushed so that the stack pointer becomes a multiple of 16.
     fn padded(&self) -> bool {
-        self.aligned && self.saved().count() % 2 == 0
+        self.aligned && self.saved().count().is_multiple_of(2)
     }
 
     pub(super) fn prologue(&mut self) -> Emitted {
@@ -143,7 +143,7 @@ impl Asm<'_> {
         }
         self.a.mov(rdi, ENV.r64())?;
         self.a.mov(edx, u32::from(Size::from(size).bytes()))?;
-        self.call_native(runtime::packet_load as usize)?;
+        self.call_native(runtime::packet_load as *const () as usize)?;
         self.clear_arguments()?;
         let label = self.a.create_label();
         self.a.test(rax, rax)?;

@@ -112,7 +112,7 @@ impl Asm<'_> {
                     self.a.mov(rdi, ENV.r64())?;
                     self.a.mov(edx, u32::from(size))?;
                     self.mov_imm(Gp(4), place.pack())?;
-                    self.call_native(runtime::misaligned as usize)?;
+                    self.call_native(runtime::misaligned as *const () as usize)?;
                     self.a.jmp(self.shared.faulted)?;
                 }
                 Stub::Fault { label, place } => {
@@ -154,7 +154,7 @@ impl Asm<'_> {
         shared(self, self.shared.fault)?;
         self.a.mov(rdi, ENV.r64())?;
         self.a.mov(rsi, r11)?;
-        self.call_native(runtime::fault as usize)?;
+        self.call_native(runtime::fault as *const () as usize)?;
         shared(self, self.shared.faulted)?;
         self.a.mov(rsp, qword_ptr(env_field!(native_sp)))?;
         self.a.xor(eax, eax)?;
@@ -167,7 +167,7 @@ impl Asm<'_> {
             self.a.mov(rsi, S9.r64())?;
             self.a.mov(edx, S10.r32())?;
             self.a.mov(rcx, S11.r64())?;
-            self.call_native(runtime::check as usize)?;
+            self.call_native(runtime::check as *const () as usize)?;
             self.a.test(eax, eax)?;
             self.a.je(self.shared.faulted)?;
             self.restore(S9)?;
@@ -178,7 +178,7 @@ impl Asm<'_> {
         self.save(S9)?;
         self.a.mov(rdi, ENV.r64())?;
         self.a.mov(rsi, S11.r64())?;
-        self.call_native(runtime::push_frame as usize)?;
+        self.call_native(runtime::push_frame as *const () as usize)?;
         self.a.test(eax, eax)?;
         self.a.je(self.shared.faulted)?;
         self.restore(S9)?;
@@ -218,7 +218,7 @@ impl Asm<'_> {
         self.a.mov(rcx, S11.r64())?;
         self.a.lea(r8, qword_ptr(self.shared.interpreter))?;
         self.a.mov(r9d, options)?;
-        self.call_native(runtime::tail_call as usize)?;
+        self.call_native(runtime::tail_call as *const () as usize)?;
         self.a.mov(S11.r64(), rax)?;
         self.restore(S9)?;
         self.a.ret()?;
@@ -229,7 +229,7 @@ impl Asm<'_> {
         self.spill()?;
         self.a.mov(rdi, ENV.r64())?;
         self.a.xor(esi, esi)?;
-        self.call_native(runtime::interpret as usize)?;
+        self.call_native(runtime::interpret as *const () as usize)?;
         self.a.cmp(dword_ptr(env_field!(faulted)), 0)?;
         self.a.jne(self.shared.faulted)?;
         self.a.pop(r9)?;
@@ -243,7 +243,7 @@ impl Asm<'_> {
         self.save(S11)?;
         self.a.mov(rdi, ENV.r64())?;
         self.a.mov(rsi, S10.r64())?;
-        self.call_native(runtime::refill as usize)?;
+        self.call_native(runtime::refill as *const () as usize)?;
         self.a.mov(S10.r32(), eax)?;
         self.restore(S11)?;
         self.a.test(S10.r32(), S10.r32())?;
@@ -255,7 +255,7 @@ impl Asm<'_> {
         self.spill()?;
         self.a.mov(rdi, ENV.r64())?;
         self.a.mov(esi, S11.r32())?;
-        self.call_native(runtime::interpret as usize)?;
+        self.call_native(runtime::interpret as *const () as usize)?;
         self.a.jmp(self.shared.faulted)
     }
 

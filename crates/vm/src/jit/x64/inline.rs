@@ -254,7 +254,7 @@ impl Asm<'_> {
             null = Some(label);
         }
         self.mov_imm(Gp(1), call.object.addr() as u64)?;
-        self.call_native(call.function as usize)?;
+        self.call_native(call.function as *const () as usize)?;
         self.after_lookup(NullCheck { null: None, there: None }, null)
     }
 }
