@@ -6,6 +6,8 @@
 //! modes. [`refused`] says which helpers are not here and why. Kernel functions: number and bit iterators, dynptrs,
 //! strings, RCU, preemption and interrupt sections, `bpf_copy_from_user_str`, `bpf_map_sum_elem_count`.
 
+#[cfg(test)]
+mod abuse_tests;
 mod cgroup;
 mod control;
 mod dynptr;

@@ -89,9 +89,9 @@ pub(super) fn strtoul(env: &mut Env, [text, len, flags, result, _]: [u64; 5]) ->
 /// latest.
 pub(super) fn strncmp(env: &mut Env, [one, size, other, ..]: [u64; 5]) -> HelperResult {
     let size = u64::from(size as u32);
-    let one = env.bytes(one, size)?.to_vec();
-    for (byte, at) in one.into_iter().zip(0..) {
-        let [against] = env.read(other.wrapping_add(at))?;
+    env.may(one, size, false)?;
+    for at in 0..size {
+        let ([byte], [against]) = (env.read(one.wrapping_add(at))?, env.read(other.wrapping_add(at))?);
         if byte != against {
             return Ok(if byte < against { u64::MAX } else { 1 });
         }
