@@ -11,6 +11,7 @@ use skep_isa::{Endian, InsnIdx, Raw};
 use skep_object::{
     ExternKind, FuncSpan, Hook, MapOrigin, ObjectSpec, ProgramIdx, ProgramSpec, RelocKind, Target, core, externs,
 };
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -34,12 +35,6 @@ pub(super) fn read(args: &CheckArgs, file: &Path) -> Result<Input, Failure> {
     };
     let mut warnings = std::mem::take(&mut spec.warnings);
     set_types(args, &mut spec, &mut warnings)?;
-    for program in spec.programs.iter().filter(|program| program.hook.prog_type == ProgramType::Unspec) {
-        warnings.push(format!(
-            "section {} does not say what program `{}` is: say it with --type '{}=TYPE', such as tc or xdp",
-            program.section, program.name, program.section
-        ));
-    }
     let btf = target_btf(args.btf.as_deref(), &spec, &mut warnings)?;
     warnings.extend(maps_without_size(&spec));
     fit(spec, btf, warnings)
@@ -140,6 +135,9 @@ fn set_types(args: &CheckArgs, spec: &mut ObjectSpec, warnings: &mut Vec<String>
             };
             if fits {
                 used = true;
+                // Said by whoever read the file, of names that say nothing.
+                let said = format!("section {}: no convention", program.section);
+                warnings.retain(|warning| !warning.starts_with(&said));
                 program.hook.prog_type = choice.kind.prog_type;
                 program.hook.attach_type = choice.kind.attach_type;
                 program.hook.sleepable |= choice.kind.sleepable;
@@ -200,6 +198,15 @@ fn fill_config(spec: &mut ObjectSpec, kernel: KernelVersion, warnings: &mut Vec<
         return;
     }
     let config = skep_kernel::kconfig::Kconfig::read().unwrap_or_default();
+    // What "not set" is for a variable of its type: n, or 0.
+    let mut unset: HashMap<String, String> = HashMap::new();
+    for external in &spec.externs {
+        if let (ExternKind::Kconfig { ty, .. }, Some(btf)) = (external.kind, &spec.btf) {
+            let takes = |text: &&str| externs::kconfig_value(btf, ty, spec.endian, text).is_ok();
+            let text = ["n", "0", "\"\""].into_iter().find(takes).unwrap_or("n");
+            unset.insert(external.name.clone(), text.to_owned());
+        }
+    }
     let mut missing = Vec::new();
     let filled = externs::set_kconfig(spec, |name| match name {
         "LINUX_KERNEL_VERSION" => Some(kernel.code().to_string()),
@@ -209,7 +216,7 @@ fn fill_config(spec: &mut ObjectSpec, kernel: KernelVersion, warnings: &mut Vec<
             if value.is_none() {
                 missing.push(name.to_owned());
             }
-            Some(value.unwrap_or_else(|| "n".to_owned()))
+            value.or_else(|| unset.get(name).cloned())
         }
     });
     match filled {
