@@ -44,7 +44,7 @@ guests: deps-test ## only the tests that boot guest kernels
 bench: deps-test build ## skep and libbpf side by side; writes docs/performance.md
 	$(CARGO) xtask bench
 
-bench-vm: deps-test ## the embedded engine, the kernel's compiler and rbpf side by side; writes docs/performance.md
+bench-vm: deps-test build ## the embedded engine, the kernel's compiler and rbpf side by side; writes docs/performance.md
 	$(CARGO) xtask bench-vm
 
 fuzz: deps ## every fuzz target for FUZZ_SECONDS=60 each

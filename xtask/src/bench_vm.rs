@@ -3,8 +3,11 @@
 
 use crate::bench::{compile, is_root, machine, output, run};
 use crate::page;
-use anyhow::{Result, ensure};
-use std::process::Command;
+use anyhow::{Context, Result, ensure};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Arguments of `cargo xtask bench-vm`.
 #[derive(clap::Args, Debug)]
@@ -40,9 +43,64 @@ pub fn main(args: &Args) -> Result<()> {
          (`HashMap`), and the compiler may vectorise.\n\n",
     );
     text.push_str(&table);
+    text.push_str(&following(&work, args.rounds)?);
     print!("{text}");
     if !args.print {
         page::put(&root.join("docs/performance.md"), "vm", &text)?;
     }
     Ok(())
+}
+
+/// What a command pays for being followed.
+fn following(work: &Path, rounds: usize) -> Result<String> {
+    let skep = crate::target_dir().join("release/skep");
+    ensure!(skep.exists(), "bench-vm: {} is missing; run `make bench-vm`, which builds it", skep.display());
+    let all = compile(&crate::workspace_dir().join("examples/syscall_latency.bpf.c"), work)?;
+    let some = compile(&crate::workspace_dir().join("examples/opensnoop.bpf.c"), work)?;
+    let run = |object: &Path| {
+        let mut command = Command::new(&skep);
+        command.args(["run", "--quiet", "--engine", "vm"]).arg(object).arg("--");
+        command
+    };
+    let strace = |words: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null"]).args(words);
+        command
+    };
+    let mut sides: Vec<(&str, Command)> = vec![
+        ("alone", Command::new("env")),
+        ("skep, opensnoop: both ends of some calls", run(&some)),
+        ("skep, syscall_latency: both ends of every call", run(&all)),
+    ];
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        sides.push(("strace --seccomp-bpf of the same some calls", strace(&["--seccomp-bpf", "-e", "open,openat,openat2"])));
+        sides.push(("strace of every call", strace(&[])));
+    }
+    let mut times = vec![Vec::new(); sides.len()];
+    for round in 0..=rounds {
+        for ((name, command), times) in sides.iter_mut().zip(&mut times) {
+            if round == 0 {
+                command.args(["ls", "-lR", "/usr/include"]).stdout(Stdio::null()).stderr(Stdio::null());
+            }
+            let started = Instant::now();
+            let status = command.status().with_context(|| format!("start {name}"))?;
+            let elapsed = started.elapsed();
+            ensure!(status.success(), "{name}: {status}");
+            // The first round warms the page cache.
+            if round > 0 {
+                times.push(elapsed);
+            }
+        }
+    }
+    let mut out = String::from(
+        "\n## Following a command\n\nMedian wall time of `ls -lR /usr/include`, the sides taking turns; programs run checked.\n\n\
+         | followed by | ms | to alone |\n|---|---|---|\n",
+    );
+    let medians: Vec<Duration> = times.iter_mut().map(|times| crate::bench::median(times)).collect();
+    let alone = medians.first().copied().unwrap_or_default().as_secs_f64();
+    for ((name, _), time) in sides.iter().zip(&medians) {
+        let time = time.as_secs_f64();
+        writeln!(out, "| {name} | {:.0} | {:.1} |", time * 1e3, time / alone)?;
+    }
+    Ok(out)
 }

@@ -215,7 +215,7 @@ fn start_in(args: &RunArgs, mut spec: ObjectSpec, choice: Choice, source: Source
         }
     };
     let stream = Stream::new(args, session.as_ref())?;
-    let attached = attach_all(session.as_mut(), args, pid)?;
+    let attached = attach_all(session.as_mut(), args, pid, choice)?;
     for warning in session.warnings().iter().filter(|_| !args.quiet) {
         tell(format_args!("warning: {name}: {warning}"));
     }
@@ -250,7 +250,12 @@ fn set_target(spec: &mut ObjectSpec, args: &RunArgs, pid: Option<u32>) -> Result
 }
 
 /// Attaches every loaded program that is not the target of a tail call; the first failure ends it all.
-fn attach_all(session: &mut dyn Session, args: &RunArgs, pid: Option<u32>) -> Result<Vec<Attached>, Refused> {
+fn attach_all(
+    session: &mut dyn Session,
+    args: &RunArgs,
+    pid: Option<u32>,
+    choice: Choice,
+) -> Result<Vec<Attached>, Refused> {
     let options = AttachOptions {
         interface: args.iface.clone(),
         cgroup: args.cgroup.clone(),
@@ -272,7 +277,7 @@ fn attach_all(session: &mut dyn Session, args: &RunArgs, pid: Option<u32>) -> Re
     let mut attached = Vec::new();
     for program in programs.into_iter().filter(|program| !tail_called.contains(program)) {
         let spec = &session.spec().programs[program.0];
-        if spec.hook.wants_cgroup() && options.cgroup.is_none() && args.packets.is_none() {
+        if spec.hook.wants_cgroup() && options.cgroup.is_none() && choice == Choice::Kernel {
             // Without one the kernel would take the root: every process of the machine. That is for the person to say.
             return Err(Refused::from(Failure::say(
                 Exit::Usage,
