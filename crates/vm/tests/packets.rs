@@ -44,17 +44,9 @@ fn cases_come_out_as_written_and_as_in_the_kernel() {
                 writeln!(results, "{}-> {}", run.label(), seen.text(&run)).unwrap();
                 compare(&mut wrong, &path, &run, &seen);
             }
-            if results != part.results {
-                if !bless {
-                    writeln!(
-                        wrong,
-                        "{}: {}: is\n{results}but the file says\n{}",
-                        path.display(),
-                        case.name,
-                        part.results
-                    )
-                    .unwrap();
-                }
+            if results != part.results && !bless {
+                let (path, name, expected) = (path.display(), &case.name, part.results);
+                writeln!(wrong, "{path}: {name}: is\n{results}but the file says\n{expected}").unwrap();
             }
             blessed.push_str(&results);
         }

@@ -7,7 +7,8 @@
 //! // An XDP program that takes off the first 4 bytes.
 //! let text = "r6 = r1\nr2 = 4\ncall 44\nr0 = 2\nexit";
 //! let vm = Vm::new(Config::default());
-//! let program = vm.load_slots("strip", ProgramType::Xdp, &skep_isa::encode(&skep_isa::assemble(text)?))?;
+//! let slots = skep_isa::encode(&skep_isa::assemble(text).expect("it is right"));
+//! let program = vm.load_slots("strip", ProgramType::Xdp, &slots)?;
 //! let mut runner = PacketRunner::new(&vm, &program, None, 1500)?;
 //! let outcome = runner.run(&[7; 60], &Arrival::default())?;
 //! assert_eq!((outcome.verdict(), runner.packet().len()), (Some("XDP_PASS"), 56));
@@ -20,7 +21,8 @@
 //! checked mode asks.
 //!
 //! Limits: `tc_index`, `tc_classid` and `queue_mapping` of `struct __sk_buff` keep 16 bits in the kernel. Here a program that
-//! writes more reads all of it back; what is given out after the run is cut.
+//! writes more reads all of it back; what is given out after the run is cut. A queue of 65,535 and above, which the kernel
+//! does not take, is written like any other.
 
 mod packets;
 mod skb;
@@ -187,6 +189,14 @@ impl<'a> Context<'a> {
     fn put(&mut self, off: usize, bytes: &[u8]) {
         if let Some(owned) = &mut self.owned {
             put(owned, off, bytes);
+            self.region.start = owned.as_mut_ptr().expose_provenance() as u64;
+        }
+    }
+
+    /// Writes all of its own bytes.
+    fn fill(&mut self, words: &[u64]) {
+        if let Some(owned) = self.owned.as_mut().filter(|owned| owned.len() == words.len()) {
+            owned.copy_from_slice(words);
             self.region.start = owned.as_mut_ptr().expose_provenance() as u64;
         }
     }

@@ -17,39 +17,24 @@ pub(crate) mod xdp_md {
     pub(crate) const DATA: usize = 0;
     pub(crate) const DATA_END: usize = 4;
     pub(crate) const DATA_META: usize = 8;
-    pub(crate) const INGRESS_IFINDEX: usize = 12;
-    pub(crate) const RX_QUEUE_INDEX: usize = 16;
 }
 
 /// Where the fields of `struct __sk_buff` are.
 pub(crate) mod sk_buff {
     pub(crate) const LEN: usize = 0;
     pub(crate) const PKT_TYPE: usize = 4;
-    pub(crate) const MARK: usize = 8;
-    pub(crate) const QUEUE_MAPPING: usize = 12;
     pub(crate) const PROTOCOL: usize = 16;
     pub(crate) const VLAN_PRESENT: usize = 20;
     pub(crate) const VLAN_TCI: usize = 24;
     pub(crate) const VLAN_PROTO: usize = 28;
-    pub(crate) const PRIORITY: usize = 32;
-    pub(crate) const INGRESS_IFINDEX: usize = 36;
-    pub(crate) const IFINDEX: usize = 40;
-    pub(crate) const CB: usize = 48;
     pub(crate) const HASH: usize = 68;
     pub(crate) const DATA: usize = 76;
     pub(crate) const DATA_END: usize = 80;
-    pub(crate) const FAMILY: usize = 88;
-    pub(crate) const REMOTE_IP4: usize = 92;
-    pub(crate) const LOCAL_IP4: usize = 96;
-    pub(crate) const REMOTE_IP6: usize = 100;
-    pub(crate) const LOCAL_IP6: usize = 116;
     pub(crate) const DATA_META: usize = 140;
     pub(crate) const TSTAMP: usize = 152;
-    pub(crate) const WIRE_LEN: usize = 160;
     pub(crate) const GSO_SEGS: usize = 164;
     pub(crate) const GSO_SIZE: usize = 176;
     pub(crate) const TSTAMP_TYPE: usize = 180;
-    pub(crate) const HWTSTAMP: usize = 184;
 }
 
 const ETHERNET_HEADER: usize = 14;
@@ -243,74 +228,107 @@ impl Context<'_> {
         }
     }
 
+    /// All of `struct xdp_md`.
     fn fill_xdp(&mut self, arrival: &Arrival) {
-        self.update_packet_fields();
-        self.put(xdp_md::INGRESS_IFINDEX, &arrival.ifindex.to_ne_bytes());
-        self.put(xdp_md::RX_QUEUE_INDEX, &arrival.queue.to_ne_bytes());
+        let Some(packet) = &self.packet else { return };
+        let words =
+            [pair(packet.data(), packet.data_end()), pair(packet.data_meta(), arrival.ifindex), pair(arrival.queue, 0)];
+        self.fill(&words);
     }
 
+    /// All of `struct __sk_buff`: the words in their order, two fields in each.
     fn fill_skb(&mut self, bytes: &[u8], header: usize, outgoing: bool, arrival: &Arrival) {
-        let Some(owned) = &mut self.owned else { return };
-        owned.fill(0);
-        let len = self.packet.as_ref().map_or(0, Packet::len);
+        let Some(packet) = &self.packet else { return };
+        let len = packet.len();
         let (protocol, kind) = match arrival.link {
             LinkHeader::Ethernet => (ethernet_type(bytes), packet_type(bytes, arrival.address)),
             LinkHeader::Other { protocol, .. } => (protocol, 0),
         };
         let wire_len = if arrival.wire_len == 0 { len } else { arrival.wire_len };
-        for (off, value) in [
-            (sk_buff::LEN, len),
-            (sk_buff::PKT_TYPE, kind),
-            (sk_buff::MARK, arrival.mark),
-            (sk_buff::QUEUE_MAPPING, arrival.queue),
-            (sk_buff::PROTOCOL, protocol.to_be().into()),
-            (sk_buff::PRIORITY, arrival.priority),
-            (sk_buff::INGRESS_IFINDEX, arrival.ingress_ifindex),
-            (sk_buff::IFINDEX, arrival.ifindex),
-            (sk_buff::HASH, arrival.hash),
-            (sk_buff::WIRE_LEN, wire_len),
-            (sk_buff::GSO_SEGS, arrival.gso_segments),
-            (sk_buff::GSO_SIZE, arrival.gso_size),
-        ] {
-            put_u32(owned, off, value);
-        }
-        for (place, value) in arrival.cb.into_iter().enumerate() {
-            put_u32(owned, sk_buff::CB + 4 * place, value);
-        }
-        if let Some((protocol, tag)) = arrival.vlan {
-            put_u32(owned, sk_buff::VLAN_PRESENT, 1);
-            put_u32(owned, sk_buff::VLAN_TCI, tag.into());
-            put_u32(owned, sk_buff::VLAN_PROTO, protocol.to_be().into());
-        }
-        super::put(owned, sk_buff::TSTAMP, &arrival.time_ns.to_ne_bytes());
-        super::put(owned, sk_buff::HWTSTAMP, &arrival.hardware_time_ns.to_ne_bytes());
-        let network = bytes.get(header..).unwrap_or_default();
-        let (remote, local) = if outgoing { (1, 0) } else { (0, 1) };
+        let (vlan_present, vlan_tci, vlan_proto) = match arrival.vlan {
+            Some((protocol, tag)) => (1, u32::from(tag), u32::from(protocol.to_be())),
+            None => (0, 0, 0),
+        };
+        let ends = Ends::of(protocol, bytes.get(header..).unwrap_or_default(), outgoing);
+        let [cb0, cb1, cb2, cb3, cb4] = arrival.cb;
+        let ([remote0, remote1, remote2, remote3], [local0, local1, local2, local3]) =
+            (ends.remote_ip6, ends.local_ip6);
+        let words = [
+            pair(len, kind),
+            pair(arrival.mark, arrival.queue),
+            pair(protocol.to_be().into(), vlan_present),
+            pair(vlan_tci, vlan_proto),
+            pair(arrival.priority, arrival.ingress_ifindex),
+            pair(arrival.ifindex, 0),
+            pair(cb0, cb1),
+            pair(cb2, cb3),
+            pair(cb4, arrival.hash),
+            pair(0, packet.data()),
+            pair(packet.data_end(), 0),
+            pair(ends.family, ends.remote_ip4),
+            pair(ends.local_ip4, remote0),
+            pair(remote1, remote2),
+            pair(remote3, local0),
+            pair(local1, local2),
+            pair(local3, 0),
+            pair(0, packet.data_meta()),
+            0,
+            arrival.time_ns,
+            pair(wire_len, arrival.gso_segments),
+            0,
+            pair(arrival.gso_size, 0),
+            arrival.hardware_time_ns,
+        ];
+        self.fill(&words);
+    }
+}
+
+/// Two fields that stand in one word.
+fn pair(first: u32, second: u32) -> u64 {
+    let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Who a packet is from and for, as a hook of a cgroup sees it; addresses are as in the packet.
+#[derive(Default)]
+struct Ends {
+    family: u32,
+    remote_ip4: u32,
+    local_ip4: u32,
+    remote_ip6: [u32; 4],
+    local_ip6: [u32; 4],
+}
+
+impl Ends {
+    /// From what begins with the network header.
+    fn of(protocol: u16, network: &[u8], outgoing: bool) -> Ends {
+        let mut ends = Ends::default();
+        let word =
+            |at: usize| network.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |w| u32::from_ne_bytes(*w));
+        let (source, destination) = match (protocol, network.len()) {
+            (IPV4, 20..) => (12, 16),
+            (IPV6, 40..) => (8, 24),
+            _ => (0, 0),
+        };
+        let (local, remote) = if outgoing { (source, destination) } else { (destination, source) };
         match protocol {
             IPV4 => {
-                put_u32(owned, sk_buff::FAMILY, libc::AF_INET as u32);
-                if let (true, Some(addresses)) = (network.len() >= 20, network.get(12..20)) {
-                    let addresses = addresses.as_chunks::<4>().0;
-                    super::put(owned, sk_buff::REMOTE_IP4, &addresses[remote]);
-                    super::put(owned, sk_buff::LOCAL_IP4, &addresses[local]);
+                ends.family = libc::AF_INET as u32;
+                if source != 0 {
+                    (ends.remote_ip4, ends.local_ip4) = (word(remote), word(local));
                 }
             }
             IPV6 => {
-                put_u32(owned, sk_buff::FAMILY, libc::AF_INET6 as u32);
-                if let Some(addresses) = network.get(8..40) {
-                    let addresses = addresses.as_chunks::<16>().0;
-                    super::put(owned, sk_buff::REMOTE_IP6, &addresses[remote]);
-                    super::put(owned, sk_buff::LOCAL_IP6, &addresses[local]);
+                ends.family = libc::AF_INET6 as u32;
+                if source != 0 {
+                    let address = |at: usize| [word(at), word(at + 4), word(at + 8), word(at + 12)];
+                    (ends.remote_ip6, ends.local_ip6) = (address(remote), address(local));
                 }
             }
             _ => {}
         }
-        self.update_packet_fields();
+        ends
     }
-}
-
-fn put_u32(words: &mut [u64], off: usize, value: u32) {
-    super::put(words, off, &value.to_ne_bytes());
 }
 
 #[cfg(test)]

@@ -199,6 +199,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_can_say_what_the_system_call_returns() {
+        let mut context = connecting();
+        assert_eq!(run("r1 = -13\ncall 187\nr6 = r0\ncall 186\nr0 += r6\nexit", &mut context), Ok(-13i64 as u64));
+        assert_eq!(context.retval(), -13);
+        assert_eq!(run("call 186\nexit", &mut context), Ok(0));
+        assert_eq!(context.retval(), 0);
+    }
+
+    #[test]
     fn a_bound_socket_has_its_ports_in_both_orders() {
         let sock = Sock {
             local: Some("[::1]:80".parse().unwrap()),

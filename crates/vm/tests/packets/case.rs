@@ -7,15 +7,15 @@ use skep_vm::{Config, Memory, Mode, Vm};
 use std::fmt::Write as _;
 
 /// A case in its file.
-pub struct Part<'t> {
+pub(crate) struct Part<'t> {
     /// Everything from the end of the last case's results to the start of this one's, the case itself included.
-    pub before: &'t str,
+    pub(crate) before: &'t str,
     /// What the file says that comes of it.
-    pub results: &'t str,
+    pub(crate) results: &'t str,
 }
 
 /// Splits a file at its results, lines with `-> `.
-pub fn parts(text: &str) -> Vec<Part<'_>> {
+pub(crate) fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let (mut start, mut at, mut results) = (0, 0, None);
     for line in text.split_inclusive('\n').chain([""]) {
@@ -43,26 +43,26 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
 
 /// A program, a packet, and the values that its parameters take.
 #[derive(Clone)]
-pub struct Case {
-    pub name: String,
-    pub program: ProgramType,
-    pub attach: Option<AttachType>,
-    pub packet: Vec<u8>,
-    pub metadata: Vec<u8>,
-    pub arrival: Arrival,
-    pub asm: String,
-    pub parameters: Vec<(String, Vec<String>)>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) program: ProgramType,
+    pub(crate) attach: Option<AttachType>,
+    pub(crate) packet: Vec<u8>,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) arrival: Arrival,
+    pub(crate) asm: String,
+    pub(crate) parameters: Vec<(String, Vec<String>)>,
     /// Why the kernel cannot run it.
-    pub not_in_kernel: Option<String>,
+    pub(crate) not_in_kernel: Option<String>,
 }
 
-pub fn hex(text: &str) -> Vec<u8> {
+pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).expect(text)).collect()
 }
 
 /// Names with `bpf_` left out become numbers.
-pub fn with_helper_numbers(asm: &str) -> String {
+pub(crate) fn with_helper_numbers(asm: &str) -> String {
     let line = |line: &str| match line.split_once("call ") {
         Some((before, name)) if name.chars().next().is_some_and(char::is_alphabetic) => {
             let helper = skep_abi::helpers::by_name(name.trim()).unwrap_or_else(|| panic!("no helper {name}"));
@@ -75,7 +75,7 @@ pub fn with_helper_numbers(asm: &str) -> String {
 
 impl Case {
     /// `None` for a part without a case (the file's end).
-    pub fn parse(part: &Part<'_>, file: &str) -> Option<Case> {
+    pub(crate) fn parse(part: &Part<'_>, file: &str) -> Option<Case> {
         let name = part.before.lines().find_map(|line| line.strip_prefix("== "))?.to_owned();
         let mut case = Case {
             name,
@@ -146,7 +146,7 @@ impl Case {
     }
 
     /// One for each choice of values.
-    pub fn runs(&self) -> Vec<Run<'_>> {
+    pub(crate) fn runs(&self) -> Vec<Run<'_>> {
         let mut choices: Vec<Vec<(&str, &str)>> = vec![Vec::new()];
         for (name, values) in &self.parameters {
             choices = choices
@@ -159,26 +159,26 @@ impl Case {
 }
 
 /// A case with values for its parameters.
-pub struct Run<'c> {
-    pub case: &'c Case,
+pub(crate) struct Run<'c> {
+    pub(crate) case: &'c Case,
     chosen: Vec<(&'c str, &'c str)>,
 }
 
 /// What came of a run.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Seen {
-    pub value: u32,
+pub(crate) struct Seen {
+    pub(crate) value: u32,
     /// The packet, from the link header on for tc and XDP.
-    pub packet: Vec<u8>,
-    pub metadata: Vec<u8>,
+    pub(crate) packet: Vec<u8>,
+    pub(crate) metadata: Vec<u8>,
     /// What `BPF_PROG_TEST_RUN` gives out of the context.
-    pub fields: Vec<(&'static str, u64)>,
+    pub(crate) fields: Vec<(&'static str, u64)>,
     /// What only the vm can say.
-    pub more: String,
+    pub(crate) more: String,
 }
 
 /// The fields of `struct __sk_buff` that the kernel gives out, with place and size.
-pub const FIELDS: [(&str, usize, usize); 13] = [
+pub(crate) const FIELDS: [(&str, usize, usize); 13] = [
     ("mark", 8, 4),
     ("priority", 32, 4),
     ("ingress_ifindex", 36, 4),
@@ -194,7 +194,7 @@ pub const FIELDS: [(&str, usize, usize); 13] = [
     ("hwtstamp", 184, 8),
 ];
 
-pub fn fields(context: &[u8]) -> Vec<(&'static str, u64)> {
+pub(crate) fn fields(context: &[u8]) -> Vec<(&'static str, u64)> {
     let number = |at: usize, size: usize| {
         context[at..at + size].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
     };
@@ -202,14 +202,14 @@ pub fn fields(context: &[u8]) -> Vec<(&'static str, u64)> {
 }
 
 impl Run<'_> {
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         self.chosen.iter().fold(String::new(), |mut text, (name, value)| {
             write!(text, "{name}={value} ").unwrap();
             text
         })
     }
 
-    pub fn slots(&self) -> Vec<Raw> {
+    pub(crate) fn slots(&self) -> Vec<Raw> {
         let mut asm = with_helper_numbers(&self.case.asm);
         for (name, value) in &self.chosen {
             asm = asm.replace(&format!("{{{name}}}"), value);
@@ -219,12 +219,12 @@ impl Run<'_> {
         skep_isa::encode(&insns)
     }
 
-    pub fn is_xdp(&self) -> bool {
+    pub(crate) fn is_xdp(&self) -> bool {
         self.case.program == ProgramType::Xdp
     }
 
     /// In the engine as it is by default; what the other ways of running give must be the same.
-    pub fn in_vm(&self) -> Seen {
+    pub(crate) fn in_vm(&self) -> Seen {
         let seen = self.in_vm_as(Memory::Checked, Mode::Interpreter);
         assert_eq!(self.in_vm_as(Memory::Checked, Mode::Compiled), seen, "{} {}", self.case.name, self.label());
         if self.case.not_in_kernel.is_none() {
@@ -286,12 +286,12 @@ fn seen(runner: &PacketRunner, outcome: Outcome, xdp: bool) -> Seen {
 
 impl Seen {
     /// Without what only the vm can say.
-    pub fn comparable(&self, _: &Run) -> Seen {
+    pub(crate) fn comparable(&self, _: &Run) -> Seen {
         Seen { more: String::new(), ..self.clone() }
     }
 
     /// What differs from the start.
-    pub fn text(&self, run: &Run) -> String {
+    pub(crate) fn text(&self, run: &Run) -> String {
         if self.packet.is_empty() {
             return self.more.clone();
         }

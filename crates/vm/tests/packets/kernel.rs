@@ -4,7 +4,7 @@ use crate::case::{Run, Seen, fields};
 use skep_abi::ProgramType;
 use skep_kernel::{LogLevel, Program, ProgramParams, TestInput};
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         println!("needs root: not compared with the kernel");
@@ -12,7 +12,7 @@ pub fn is_root() -> bool {
     root
 }
 
-pub fn load(run: &Run) -> Result<Program, String> {
+pub(crate) fn load(run: &Run) -> Result<Program, String> {
     let slots = run.slots();
     let mut params = ProgramParams::new("case", run.case.program, &slots, "GPL");
     params.attach_type = run.case.attach;
@@ -22,7 +22,7 @@ pub fn load(run: &Run) -> Result<Program, String> {
     Program::load(&params, LogLevel::None).map_err(|refused| format!("{}: {}", refused.errno, refused.log))
 }
 
-pub fn run(run: &Run) -> Result<Seen, String> {
+pub(crate) fn run(run: &Run) -> Result<Seen, String> {
     let program = load(run)?;
     let case = run.case;
     let data = [&case.metadata[..], &case.packet].concat();

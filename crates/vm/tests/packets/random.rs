@@ -1,6 +1,6 @@
 //! Sequences of helpers with arguments at and around every limit, on packets of any kind: vm and kernel must agree.
 
-use crate::case::{Case, Run};
+use crate::case::Case;
 use crate::kernel;
 use proptest::prelude::*;
 use proptest::sample::select;
