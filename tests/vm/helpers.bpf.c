@@ -12,7 +12,27 @@ struct {
 	char text[TEXT];
 } out SEC(".bss.out");
 
-// The next result.
+// Input: what the programs whose names start with generated_ run over, many times.
+struct operation {
+	__u32 kind;
+	__u32 offset;
+	__u32 len;
+	__u32 other;
+};
+
+struct {
+	__u64 flags;
+	__u64 count;
+	__u32 len;
+	int start;
+	int end;
+	char a[44];
+	char b[44];
+	__u64 words[8];
+	struct operation operations[8];
+} in SEC(".bss.in");
+
+// A result.
 #define R(n, value) (out.r[n] = (long)(value))
 
 static const char numbers[][24] = {
@@ -114,6 +134,11 @@ SEC("syscall") int task(void *ctx)
 	R(7, info.pid);
 	R(8, bpf_get_ns_current_pid_tgid(1UL << 40, 2, &info, sizeof(info)));
 	R(9, bpf_get_numa_node_id());
+	// The test's own namespace: device and inode.
+	R(10, bpf_get_ns_current_pid_tgid(in.flags, in.count, &info, sizeof(info)));
+	R(11, info.pid);
+	R(12, info.tgid);
+	R(13, bpf_get_ns_current_pid_tgid(in.flags, in.count + 1, &info, sizeof(info)));
 	return 0;
 }
 
@@ -565,6 +590,22 @@ SEC("tc") int dynptr_skb(struct __sk_buff *skb)
 	return 0;
 }
 
+extern int bpf_dynptr_from_skb_meta(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *ptr__uninit) __ksym __weak;
+
+SEC("tc") int dynptr_metadata(struct __sk_buff *skb)
+{
+	struct bpf_dynptr ptr;
+	char buffer[8];
+	R(0, bpf_dynptr_from_skb_meta(skb, 1, &ptr));
+	R(1, bpf_dynptr_from_skb_meta(skb, 0, &ptr));
+	R(2, bpf_dynptr_size(&ptr));
+	R(3, bpf_dynptr_is_null(&ptr));
+	R(4, bpf_dynptr_read(buffer, 8, &ptr, 0, 0));
+	R(5, bpf_dynptr_write(&ptr, 0, buffer, 8, 0));
+	R(6, bpf_dynptr_slice(&ptr, 0, 0, 8) != 0);
+	return 0;
+}
+
 SEC("xdp") int dynptr_xdp(struct xdp_md *ctx)
 {
 	struct bpf_dynptr ptr;
@@ -826,25 +867,6 @@ SEC("tc") int clocks(struct __sk_buff *skb)
 }
 
 // What follows runs many times over generated input.
-struct operation {
-	__u32 kind;
-	__u32 offset;
-	__u32 len;
-	__u32 other;
-};
-
-struct {
-	__u64 flags;
-	__u64 count;
-	__u32 len;
-	int start;
-	int end;
-	char a[44];
-	char b[44];
-	__u64 words[8];
-	struct operation operations[8];
-} in SEC(".bss.in");
-
 extern int bpf_copy_from_user_str(void *dst, u32 dst__sz, const void *unsafe_ptr__ign, u64 flags) __ksym __weak;
 
 SEC("syscall") int generated_text(void *ctx)

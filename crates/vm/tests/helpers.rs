@@ -13,6 +13,7 @@ use skep_vm::context::{Arrival, PacketRunner};
 use skep_vm::{BadAddress, Config, Context, Limits, Memory, Mode, Object, ObjectOptions, Task, Vm};
 use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -157,6 +158,14 @@ const ENGINES: [(Memory, Mode); 4] = [
     (Memory::Fast, Mode::Compiled),
 ];
 
+/// Bytes of `in` that begin with device and inode of this process's id namespace.
+fn own_namespace() -> Vec<u8> {
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
+    let mut bytes = [namespace.dev().to_ne_bytes(), namespace.ino().to_ne_bytes()].concat();
+    bytes.resize(spec().maps[section(".bss.in").0].value_size as usize, 0);
+    bytes
+}
+
 fn differences_of(how: &str, ours: &Outcome, kernels: &Outcome) -> Vec<String> {
     let mut differences = Vec::new();
     if ours.value != kernels.value {
@@ -188,9 +197,16 @@ fn every_program_does_in_the_engine_what_it_does_in_the_kernel() {
         if program.name == "clocks" || !program.hook.autoload {
             continue;
         }
-        let kernels = InKernel::load(index).run();
+        let kernel = InKernel::load(index);
+        kernel.set_input(&own_namespace());
+        let kernels = kernel.run();
+        if program.name == "task" {
+            assert_eq!(kernels.results[10], 0, "the namespace is the test's own");
+        }
         for (memory, mode) in ENGINES {
-            let ours = InVm::load(index, memory, mode).run();
+            let engine = InVm::load(index, memory, mode);
+            engine.set_input(&own_namespace());
+            let ours = engine.run();
             let how = format!("{} ({memory:?}, {mode:?})", program.name);
             differences.extend(differences_of(&how, &ours, &kernels));
         }

@@ -25,6 +25,8 @@ enum Kind {
     Record = 2,
     Skb = 3,
     Xdp = 4,
+    /// What stands before a socket buffer's packet.
+    Metadata = 5,
 }
 
 /// A dynptr as it stands in the program's memory.
@@ -80,6 +82,7 @@ impl Dynptr {
             2 => Ok(Kind::Record),
             3 => Ok(Kind::Skb),
             4 => Ok(Kind::Xdp),
+            5 => Ok(Kind::Metadata),
             _ => {
                 Err(FaultKind::Helper { helper: "dynptr", why: "its bytes are not those of a dynptr".to_owned() }
                     .into())
@@ -92,10 +95,13 @@ impl Dynptr {
         let offset = u64::from(self.offset) + u64::from(offset);
         match self.kind()? {
             Kind::Local | Kind::Record => Ok(Some(self.data.wrapping_add(offset))),
-            Kind::Skb | Kind::Xdp => Ok(env.packet().and_then(|packet| {
-                let (start, end) = (u64::from(packet.data()), u64::from(packet.data_end()));
-                let at = start + offset;
-                (at + u64::from(len) <= end).then_some(at)
+            kind => Ok(env.packet().and_then(|packet| {
+                let (start, end) = match kind {
+                    Kind::Metadata => (packet.data_meta(), packet.data()),
+                    _ => (packet.data(), packet.data_end()),
+                };
+                let at = u64::from(start) + offset;
+                (at + u64::from(len) <= u64::from(end)).then_some(at)
             })),
         }
     }
@@ -185,7 +191,7 @@ pub(super) fn data(env: &mut Env, [dynptr, offset, len, ..]: [u64; 5]) -> Helper
     }
     match from.kind()? {
         Kind::Local | Kind::Record => from.slice(env, offset as u32, len as u32),
-        Kind::Skb | Kind::Xdp => Ok(0),
+        Kind::Skb | Kind::Xdp | Kind::Metadata => Ok(0),
     }
 }
 
@@ -228,7 +234,10 @@ pub(super) fn ringbuf_discard(env: &mut Env, [dynptr, flags, ..]: [u64; 5]) -> H
 }
 
 fn from_packet(env: &mut Env, [context, flags, dynptr, ..]: [u64; 5], kind: Kind) -> HelperResult {
-    let made = env.packet().map(|packet| (packet.bytes().len() as u32, packet.writable));
+    let made = env.packet().map(|packet| match kind {
+        Kind::Metadata => (packet.metadata().len() as u32, packet.writable),
+        _ => (packet.bytes().len() as u32, packet.writable),
+    });
     match made {
         Some((len, writable)) if flags == 0 => {
             let mut made = Dynptr::new(context, kind, len.min(MAX_SIZE));
@@ -248,6 +257,11 @@ fn from_packet(env: &mut Env, [context, flags, dynptr, ..]: [u64; 5], kind: Kind
 /// kfunc `bpf_dynptr_from_skb`.
 pub(super) fn from_skb(env: &mut Env, args: [u64; 5]) -> HelperResult {
     from_packet(env, args, Kind::Skb)
+}
+
+/// kfunc `bpf_dynptr_from_skb_meta`.
+pub(super) fn from_skb_meta(env: &mut Env, args: [u64; 5]) -> HelperResult {
+    from_packet(env, args, Kind::Metadata)
 }
 
 /// kfunc `bpf_dynptr_from_xdp`.

@@ -82,6 +82,7 @@ pub(super) static KFUNCS: &[Builtin] = kfuncs! {
     "bpf_dynptr_clone" = super::dynptr::clone;
     "bpf_dynptr_copy" = super::dynptr::copy;
     "bpf_dynptr_from_skb" = super::dynptr::from_skb;
+    "bpf_dynptr_from_skb_meta" = super::dynptr::from_skb_meta;
     "bpf_dynptr_from_xdp" = super::dynptr::from_xdp;
     "bpf_dynptr_is_null" = super::dynptr::is_null;
     "bpf_dynptr_is_rdonly" = super::dynptr::is_rdonly;
