@@ -322,6 +322,13 @@ impl Env {
         self.code = code;
         if self.checked {
             self.clear_frame();
+            self.own_data(code);
+        }
+    }
+
+    /// In the checked mode: the map memory that a program names is its own, also when it is entered by a tail call.
+    pub(crate) fn own_data(&mut self, code: &Code) {
+        if self.checked {
             for region in &code.linked.data {
                 self.regions.add(region.clone());
             }

@@ -422,5 +422,6 @@ pub(crate) fn tail_target(env: &mut Env, map: u64, index: u32) -> Result<Option<
         return Ok(None);
     };
     env.tail_calls += 1;
+    env.own_data(&loaded.code);
     Ok(Some(&raw const loaded.code))
 }
