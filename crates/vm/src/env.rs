@@ -105,6 +105,8 @@ pub struct Env {
     /// The memory r1 points to.
     context: Region,
     access: Access,
+    /// Memory that the context points to.
+    pointee: Cached,
     /// The packet that the context is about.
     pub(crate) packet: Option<Packet>,
     /// What a cgroup hook makes its system call return.
@@ -155,6 +157,7 @@ impl Env {
             inner_maps: Vec::new(),
             context: Region { start: 0, len: 0, writable: false, name: RegionName::Context },
             access: Access::ReadOnly,
+            pointee: Cached::default(),
             packet: None,
             retval: 0,
             host,
@@ -192,6 +195,7 @@ impl Env {
                 self.regions.add(pointee.clone());
             }
         }
+        self.pointee = context.pointee().map_or(Cached::default(), |at| Cached { start: at.start, len: at.len });
         let (region, access, packet) = context.lend();
         self.context = region;
         self.access = access;
@@ -569,6 +573,10 @@ impl Env {
         }
         if let Some((start, len)) = self.packet.as_ref().and_then(|packet| packet.holds(addr, 1)) {
             return after(start, len);
+        }
+        let pointee = after(self.pointee.start, self.pointee.len);
+        if pointee > 0 {
+            return if plain { pointee } else { 0 };
         }
         if self.checked {
             return self.regions.at(addr).map_or(0, |region| after(region.start, region.len));

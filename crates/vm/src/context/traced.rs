@@ -22,7 +22,7 @@ impl Context<'_> {
         Context::of_bytes(&bytes, Access::ReadOnly)
     }
 
-    /// The arguments of a tracepoint for a program that knows their types. The one that is a pointer to registers, if there
+    /// The arguments of a tracepoint whose types are known, for raw tracepoints and those by BTF. The one that is a pointer to registers, if there
     /// is one, points to `registers`.
     pub fn typed_arguments(types: &[TypedArgument], arguments: &[u64], registers: &[u8]) -> Context<'static> {
         let words: Vec<u8> = arguments.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -117,6 +117,20 @@ mod tests {
         let text = "r2 = *(u64 *)(r1 + 0)\nr0 = *(u64 *)(r2 + 112)\nr3 = *(u64 *)(r1 + 8)\nr0 += r3\nexit";
         assert_eq!(run(text, &mut context), Ok(14 * 3 + 5));
         run("r2 = *(u64 *)(r1 + 0)\n*(u64 *)(r2 + 112) = 1\nexit", &mut context).unwrap_err();
+    }
+
+    #[test]
+    fn registers_can_be_copied_by_a_verified_program_too() {
+        let types = [TypedArgument::Registers, TypedArgument::Number];
+        let text = "r3 = *(u64 *)(r1 + 0)\nr3 += 112\nr2 = 8\nr1 = r10\nr1 += -8\ncall 113\nr1 = *(u64 *)(r10 - 8)\n\
+                    r0 += r1\nexit";
+        let slots = skep_isa::encode(&skep_isa::assemble(text).unwrap());
+        for memory in [crate::Memory::Checked, crate::Memory::Fast] {
+            let vm = Vm::new(Config { memory, ..Config::default() });
+            let program = vm.load_slots("test", ProgramType::RawTracepoint, &slots).unwrap();
+            let mut context = Context::typed_arguments(&types, &[0, 5], &[7; 168]);
+            assert_eq!(vm.run(&program, &mut context), Ok(0x0707_0707_0707_0707), "{memory:?}");
+        }
     }
 
     #[test]
