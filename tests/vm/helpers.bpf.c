@@ -704,6 +704,55 @@ SEC("syscall") int string_kfuncs(void *ctx)
 	return 0;
 }
 
+// Strings about as long as the kernel looks at: 65,536 bytes. `endless` ends past that, `longest` just before.
+char endless[66000] SEC(".data.endless") = { [0 ... 65990] = 'a' };
+char longest[66000] SEC(".data.longest") = { [0 ... 65534] = 'a' };
+char over[66000] SEC(".data.over") = { [0 ... 65535] = 'a' };
+
+SEC("syscall") int long_strings(void *ctx)
+{
+	R(0, bpf_strlen(endless));
+	R(1, bpf_strlen(longest));
+	R(2, bpf_strlen(over));
+	R(3, bpf_strnlen(endless, 65535));
+	R(4, bpf_strnlen(endless, 65536));
+	R(5, bpf_strnlen(endless, 65537));
+	R(6, bpf_strnlen(longest, 65536));
+	R(7, bpf_strcmp(endless, endless));
+	R(8, bpf_strcmp(longest, longest));
+	R(9, bpf_strcmp(longest, over));
+	R(10, bpf_strchr(endless, 'b'));
+	R(11, bpf_strchr(longest, 'b'));
+	R(12, bpf_strchr(longest, 0));
+	R(13, bpf_strchr(over, 0));
+	R(14, bpf_strnchr(endless, 65535, 'b'));
+	R(15, bpf_strnchr(endless, 65536, 'b'));
+	R(16, bpf_strchrnul(longest, 'b'));
+	R(17, bpf_strchrnul(endless, 'b'));
+	R(18, bpf_strrchr(longest, 'a'));
+	R(19, bpf_strrchr(endless, 'a'));
+	R(20, bpf_strspn(longest, "a"));
+	R(21, bpf_strspn(endless, "a"));
+	R(22, bpf_strspn("b", endless));
+	R(23, bpf_strcspn(longest, "b"));
+	R(24, bpf_strcspn(endless, "b"));
+	R(25, bpf_strcspn("b", endless));
+	R(26, bpf_strstr(longest, "b"));
+	R(27, bpf_strstr(endless, "b"));
+	R(28, bpf_strstr(endless, endless));
+	R(29, bpf_strstr(longest, longest));
+	R(30, bpf_strstr(over, over));
+	R(31, bpf_strnstr(endless, "b", 65535));
+	R(32, bpf_strnstr(endless, "b", 65536));
+	R(33, bpf_strnstr(endless, "b", 65537));
+	R(34, bpf_strnstr(endless, "", 65536));
+	R(35, bpf_strnstr(endless, "ab", 65536));
+	R(36, bpf_probe_read_kernel_str(out.text, 8, endless + 65988));
+	R(37, bpf_strlen(endless + 465));
+	R(38, bpf_strlen(endless + 455));
+	return 0;
+}
+
 extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym __weak;
 extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym __weak;
 extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym __weak;
