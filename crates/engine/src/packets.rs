@@ -163,14 +163,11 @@ impl Feed {
                     match outcome.fate() {
                         Fate::Drop => passes = false,
                         Fate::Pass { len } => {
-                            let left = attached.runner.packet();
-                            self.packet.clear();
-                            self.packet.extend_from_slice(left.get(..len as usize).unwrap_or(left));
+                            attached.runner.frame(&mut self.packet);
+                            let before = self.packet.len().saturating_sub(attached.runner.packet().len());
+                            self.packet.truncate(before + len as usize);
                         }
-                        Fate::SendBack | Fate::Redirect => {
-                            self.packet.clear();
-                            self.packet.extend_from_slice(attached.runner.packet());
-                        }
+                        Fate::SendBack | Fate::Redirect => attached.runner.frame(&mut self.packet),
                     }
                 }
                 Err(RunError::Packet(PacketError::Short { .. })) => attached.count(Verdict::TooShort),

@@ -242,6 +242,12 @@ impl Packet {
         self.stretch(self.data, self.end)
     }
 
+    /// Its bytes from the link-layer header on, also where programs begin behind that.
+    pub(crate) fn frame(&self) -> &[u8] {
+        let start = if self.kind == Kind::Skb { self.skb.mac.min(self.data) } else { self.data };
+        self.stretch(start, self.end)
+    }
+
     /// What stands in front of it, from `data_meta` to `data`.
     pub fn metadata(&self) -> &[u8] {
         self.stretch(self.meta, self.data)

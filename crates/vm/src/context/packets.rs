@@ -3,7 +3,7 @@
 //!
 //! Nothing is allocated for a packet, unless the program sends copies of it.
 
-use super::{Arrival, Context, Needs, PacketError, Start, supported};
+use super::{Arrival, Context, LinkHeader, Needs, PacketError, Start, supported};
 use crate::fault::Fault;
 use crate::packet::{Cloned, Redirect};
 use crate::program::{Program, Runner, Vm};
@@ -104,6 +104,8 @@ pub struct PacketRunner {
     program: Program,
     attach: Option<AttachType>,
     start: Start,
+    /// Whether the last packet began with an Ethernet header.
+    ethernet: bool,
     context: Context<'static>,
 }
 
@@ -121,7 +123,7 @@ impl PacketRunner {
         let kind = program.kind();
         let Needs::Packet(start) = supported(kind, attach)? else { return Err(PacketError::NoPacket(kind)) };
         let context = Context::packet_hook(kind, attach, capacity)?;
-        Ok(PacketRunner { runner: vm.runner(), program: program.clone(), attach, start, context })
+        Ok(PacketRunner { runner: vm.runner(), program: program.clone(), attach, start, ethernet: true, context })
     }
 
     /// Lets the program begin somewhere else in the packet than programs of its type mostly do: a socket filter at the
@@ -151,6 +153,7 @@ impl PacketRunner {
     ) -> Result<Outcome, RunError> {
         let outgoing = self.attach != Some(AttachType::CgroupInetIngress);
         self.context.set_packet(packet, self.start, outgoing, arrival)?;
+        self.ethernet = arrival.link == LinkHeader::Ethernet;
         if !metadata.is_empty() {
             if let Some(packet) = self.context.packet_mut() {
                 packet.set_metadata(metadata).map_err(PacketError::Room)?;
@@ -166,7 +169,32 @@ impl PacketRunner {
         Ok(Outcome { program, attach: self.attach, len, value, redirect })
     }
 
-    /// The packet as the last run left it.
+    /// The packet as the last run left it, as it would go over the wire: with the link-layer header that stands in front of
+    /// where some programs begin, and with the VLAN tag in it that stands beside it.
+    pub fn frame(&self, into: &mut Vec<u8>) {
+        into.clear();
+        let Some(packet) = self.context.packet() else { return };
+        let bytes = packet.frame();
+        match (self.tagged(), bytes.split_at_checked(12)) {
+            (Some((protocol, tag)), Some((addresses, rest))) => {
+                into.extend_from_slice(addresses);
+                into.extend_from_slice(&protocol.to_be_bytes());
+                into.extend_from_slice(&tag.to_be_bytes());
+                into.extend_from_slice(rest);
+            }
+            _ => into.extend_from_slice(bytes),
+        }
+    }
+
+    /// The VLAN tag beside the packet: protocol and tag.
+    fn tagged(&self) -> Option<(u16, u16)> {
+        let field = |name| self.context.field(name);
+        let present = self.ethernet && field("vlan_present")? != 0;
+        let protocol = u16::from_be(field("vlan_proto")? as u16);
+        present.then_some((protocol, field("vlan_tci")? as u16))
+    }
+
+    /// The packet as the last run left it, from where the program begins.
     pub fn packet(&self) -> &[u8] {
         self.context.packet().map_or(&[], |packet| packet.bytes())
     }
@@ -200,6 +228,31 @@ impl PacketRunner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn frame(program: ProgramType, text: &str, arrival: &Arrival) -> Vec<u8> {
+        let vm = Vm::new(crate::Config::default());
+        let slots = skep_isa::encode(&skep_isa::assemble(text).unwrap());
+        let program = vm.load_slots("test", program, &slots).unwrap();
+        let mut runner = PacketRunner::new(&vm, &program, None, 100).unwrap();
+        runner.run(b"ffffffFFFFFF\x08\x00payload", arrival).unwrap();
+        let mut frame = Vec::new();
+        runner.frame(&mut frame);
+        frame
+    }
+
+    #[test]
+    fn a_frame_has_its_link_header_and_its_tag() {
+        let pass = "r0 = 1\nexit";
+        let plain = Arrival::default();
+        let tagged = Arrival { vlan: Some((0x88a8, 7)), ..plain };
+        assert_eq!(frame(ProgramType::CgroupSkb, pass, &plain), b"ffffffFFFFFF\x08\x00payload");
+        assert_eq!(frame(ProgramType::SchedCls, pass, &tagged), b"ffffffFFFFFF\x88\xa8\x00\x07\x08\x00payload");
+        assert_eq!(frame(ProgramType::SchedCls, "call 19\nr0 = 0\nexit", &tagged), b"ffffffFFFFFF\x08\x00payload");
+        let push = "r2 = 0x0081\nr3 = 5\ncall 18\nr0 = 0\nexit";
+        let both = b"ffffffFFFFFF\x81\x00\x00\x05\x88\xa8\x00\x07\x08\x00payload";
+        assert_eq!(frame(ProgramType::SchedCls, push, &tagged), both);
+        assert_eq!(frame(ProgramType::Xdp, "r2 = 2\ncall 44\nr0 = 2\nexit", &plain), b"ffffFFFFFF\x08\x00payload");
+    }
 
     fn fate(program: ProgramType, value: i32, redirect: Option<Redirect>) -> Fate {
         Outcome { program, attach: None, len: 100, value, redirect }.fate()
