@@ -203,6 +203,15 @@ pub(crate) fn build(env: &mut Env<'_>) -> Result<Cfg, Stop> {
         }
     }
     let loops = find_loops(env, &marks);
+    if !env.since(5, 3) {
+        if let Some(at) = loops.iter().position(|number| *number != 0) {
+            return Err(Stop::reject(Code::KernelTooOld, "part of a loop")
+                .at(InsnIdx(at as u32))
+                .title(format!("Linux {} takes no loops; 5.3 is the first that does", env.kernel))
+                .help("let the compiler unroll it: #pragma unroll")
+                .kernel("back-edge from insn"));
+        }
+    }
     Ok(Cfg { marks, loops, callees_first, calls })
 }
 

@@ -181,6 +181,9 @@ impl Verifier<'_, '_> {
                     return Err(refuse("raw tracepoint arguments are words that can only be read".to_owned()));
                 }
                 if program == ProgramType::RawTracepointWritable && off == 0 {
+                    if size != 8 {
+                        return Err(refuse("the pointer to the record is loaded whole".to_owned()));
+                    }
                     return Ok(RegState::pointer(RegKind::TpBuffer, RegFlags::NONE));
                 }
                 number
@@ -193,9 +196,11 @@ impl Verifier<'_, '_> {
                     .ok_or_else(|| refuse("this is no argument that can be loaded".to_owned()).fact(self.typed_fact()))
             }
             ContextKind::Caller => {
-                // What the caller of a syscall program passes: any alignment, up to 65535 bytes.
-                if off + size > 0xffff {
-                    return Err(refuse("the context of a syscall program has at most 65535 bytes".to_owned()));
+                if off >= 0xffff || !aligned {
+                    return Err(refuse(
+                        "the context of a syscall program has at most 65535 bytes, accessed at aligned offsets"
+                            .to_owned(),
+                    ));
                 }
                 self.caller_context = self.caller_context.max((off + size) as u32);
                 number

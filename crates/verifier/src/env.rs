@@ -244,6 +244,14 @@ impl<'a> Env<'a> {
                     .title("this is not a valid instruction")
                     .kernel("unknown opcode / BPF_ALU uses reserved fields")
             })?;
+            if let Some((since, what)) = crate::versions::instruction_since(&insn)
+                .filter(|(since, _)| *since > self.kernel && !self.relocs.contains_key(&idx.0))
+            {
+                return Err(Stop::reject(Code::KernelTooOld, format!("{what}: since {since}"))
+                    .at(idx)
+                    .title(format!("Linux {} does not have this instruction", self.kernel))
+                    .help("compile for an older instruction set (clang -mcpu), or write it otherwise"));
+            }
             self.insns.push(insn);
             self.second.push(false);
             at += 1;
@@ -275,7 +283,9 @@ impl<'a> Env<'a> {
 
     fn map_info(&self, map: &'a MapSpec, idx: Option<MapIdx>) -> MapInfo<'a> {
         let frozen = match map.origin {
-            MapOrigin::Rodata | MapOrigin::Kconfig => map.data.as_deref(),
+            MapOrigin::Rodata => map.data.as_deref(),
+            // All zeros is what stands there before the kernel's configuration was filled in.
+            MapOrigin::Kconfig => map.data.as_deref().filter(|data| data.iter().any(|byte| *byte != 0)),
             _ => None,
         };
         let mut fields = Vec::new();

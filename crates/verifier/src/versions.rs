@@ -232,7 +232,7 @@ fn named_at_load(prog_type: ProgramType, attach: AttachType) -> bool {
 
 /// The first kernel with this kind of instruction, where that is later than the first with eBPF at all. Source: the
 /// changes to `kernel/bpf/core.c` and `kernel/bpf/verifier.c`.
-fn instruction_since(insn: &Insn) -> Option<(KernelVersion, &'static str)> {
+pub(crate) fn instruction_since(insn: &Insn) -> Option<(KernelVersion, &'static str)> {
     use skep_isa::JmpOp as J;
     Some(match insn {
         Insn::JumpIf { width: Width::W32, .. } => (v(5, 1), "32-bit jumps (clang -mcpu=v3)"),
