@@ -29,7 +29,7 @@ use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet
 use names::Names;
 use skep_isa::InsnIdx;
 use skep_object::{ObjectSpec, ProgramIdx, ProgramSpec};
-use source::{Excerpt, Mark, excerpts};
+use source::{Excerpt, Mark, Sources, excerpts};
 
 pub use source::{SourceLine, function_at, source_line};
 
@@ -42,6 +42,10 @@ pub const MAX_LINE: usize = 500;
 /// From a file's name to its text, if it can be had.
 pub type ReadSource<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// From an instruction of a program to the line it was made from: for objects without line records of their own, where the
+/// caller has read debug information.
+pub type FindLine<'a> = &'a dyn Fn(&ProgramSpec, InsnIdx) -> Option<SourceLine>;
+
 /// How a report is laid out.
 #[derive(Clone, Copy, Default)]
 pub struct Layout<'a> {
@@ -49,6 +53,8 @@ pub struct Layout<'a> {
     pub styled: bool,
     /// Gives the text of a source file, if it can be had: for the lines around those that the object holds.
     pub read: Option<ReadSource<'a>>,
+    /// Gives lines that the object's records do not have.
+    pub lines: Option<FindLine<'a>>,
     /// Gives a file's name as the person would write it.
     pub name: Option<&'a dyn Fn(&str) -> String>,
 }
@@ -56,45 +62,49 @@ pub struct Layout<'a> {
 /// The report as text without a line break at its end; `None` for a program that passed.
 pub fn render(spec: &ObjectSpec, program: ProgramIdx, report: &Report, layout: &Layout<'_>) -> Option<String> {
     let program = spec.programs.get(program.0)?;
+    let sources = Sources { spec, program, lines: layout.lines };
     match &report.verdict {
         Verdict::Pass => None,
-        Verdict::Fail(rejection) => Some(rejected(spec, program, rejection, layout)),
-        Verdict::Unsupported(unsupported) => Some(not_supported(spec, program, unsupported, layout)),
+        Verdict::Fail(rejection) => Some(rejected(&sources, rejection, layout)),
+        Verdict::Unsupported(unsupported) => Some(not_supported(&sources, unsupported, layout)),
     }
 }
 
 /// The title of a rejection with variable names where the lines give them: one line, the `message` of a JSON report.
 pub fn title(spec: &ObjectSpec, program: ProgramIdx, rejection: &Rejection) -> String {
     match spec.programs.get(program.0) {
-        Some(program) => clean(&Names::of(spec, program, rejection).apply(&rejection.title)),
+        Some(program) => {
+            let sources = Sources { spec, program, lines: None };
+            clean(&Names::of(&sources, rejection).apply(&rejection.title))
+        }
         None => clean(&rejection.title),
     }
 }
 
-fn rejected(spec: &ObjectSpec, program: &ProgramSpec, rejection: &Rejection, layout: &Layout<'_>) -> String {
-    let names = Names::of(spec, program, rejection);
+fn rejected(sources: &Sources<'_>, rejection: &Rejection, layout: &Layout<'_>) -> String {
+    let names = Names::of(sources, rejection);
     let text = |text: &str| clean(&names.apply(text));
     let mut marks = vec![Mark { insn: rejection.insn, text: text(&rejection.label), primary: true }];
-    marks.extend(steps::marks(spec, program, rejection, &names));
+    marks.extend(steps::marks(sources, rejection, &names));
 
     let id = rejection.code.to_string();
     let title = Level::ERROR.primary_title(text(&rejection.title)).id(id);
-    let mut notes: Vec<(Level<'_>, String)> = vec![(Level::NOTE, place(spec, program, rejection.insn))];
+    let mut notes: Vec<(Level<'_>, String)> = vec![(Level::NOTE, place(sources, rejection.insn))];
     notes.extend(rejection.facts.iter().map(|fact| (Level::NOTE, text(fact))));
     if let Some(says) = &rejection.kernel_says {
         notes.push((Level::NOTE, format!("the kernel would say: {}", clean(says))));
     }
     notes.extend(rejection.help.iter().map(|help| (Level::HELP, text(help))));
-    lay_out(title.into_group(), &excerpts(spec, program, &marks, layout), notes, layout)
+    lay_out(title.into_group(), &excerpts(sources, &marks, layout), notes, layout)
 }
 
-fn not_supported(spec: &ObjectSpec, program: &ProgramSpec, unsupported: &Unsupported, layout: &Layout<'_>) -> String {
+fn not_supported(sources: &Sources<'_>, unsupported: &Unsupported, layout: &Layout<'_>) -> String {
     let title = Level::WARNING.with_name("unsupported").primary_title(clean(&unsupported.feature));
     let (mut excerpt, mut notes) = (Vec::new(), Vec::new());
     if let Some(insn) = unsupported.insn {
         let mark = Mark { insn, text: "used here".to_owned(), primary: true };
-        excerpt = excerpts(spec, program, &[mark], layout);
-        notes.push((Level::NOTE, place(spec, program, insn)));
+        excerpt = excerpts(sources, &[mark], layout);
+        notes.push((Level::NOTE, place(sources, insn)));
     }
     let meaning = "skep does not judge what it does not model: the program may be safe or not; the kernel decides";
     notes.push((Level::NOTE, meaning.to_owned()));
@@ -134,13 +144,14 @@ fn lay_out(group: Group<'_>, excerpts: &[Excerpt], notes: Vec<(Level<'_>, String
 }
 
 /// `instruction 9 of `on_switch` ("tp_btf/sched_switch"): r1 = *(u64 *)(r0 + 0)`.
-fn place(spec: &ObjectSpec, program: &ProgramSpec, insn: InsnIdx) -> String {
+fn place(sources: &Sources<'_>, insn: InsnIdx) -> String {
+    let program = sources.program;
     let function = function_at(program, insn);
     let within = match function {
         Some(function) if function != program.name => format!("`{}`, called from `{}`", function, program.name),
         _ => format!("`{}`", program.name),
     };
-    let text = source::insn_text(spec, program, insn);
+    let text = source::insn_text(sources.spec, program, insn);
     clean(&format!("instruction {} of {within} (\"{}\"): {text}", insn.0, program.section))
 }
 

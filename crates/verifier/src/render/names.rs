@@ -4,10 +4,10 @@
 //! names what its call returns, and where a line has a single variable the value in question is that one. Where there is
 //! any doubt no name is given: a wrong one would mislead.
 
-use super::source::source_line;
+use super::source::Sources;
 use crate::{Place, Rejection, StepKind};
 use skep_isa::{Insn, InsnIdx, Reg, Source, decode_at};
-use skep_object::{ObjectSpec, ProgramSpec};
+use skep_object::ProgramSpec;
 use std::collections::{BTreeMap, HashMap};
 
 /// Names of what is in registers where the program is refused.
@@ -17,9 +17,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of(spec: &ObjectSpec, program: &ProgramSpec, rejection: &Rejection) -> Names {
+    pub(super) fn of(sources: &Sources<'_>, rejection: &Rejection) -> Names {
         let mut places: HashMap<Place, String> = HashMap::new();
-        let text = |insn: InsnIdx| source_line(spec, program, insn).map(|line| line.text).unwrap_or_default();
+        let text = |insn: InsnIdx| sources.line(insn).map(|line| line.text).unwrap_or_default();
         for step in &rejection.path {
             match &step.kind {
                 StepKind::Origin { place, .. } | StepKind::Changed { place, .. } => {
@@ -43,7 +43,7 @@ impl Names {
             }
         }
         // The line itself, for the register that its instruction is about.
-        if let Some(register) = subject(program, rejection.insn)
+        if let Some(register) = subject(sources.program, rejection.insn)
             && !by_register.contains_key(&register.number())
             && let Some(name) = only_variable(&text(rejection.insn))
         {

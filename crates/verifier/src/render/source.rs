@@ -1,6 +1,6 @@
 //! From instructions to the lines they were made from, laid out as excerpts of files.
 
-use super::{Layout, MAX_LINE, clean};
+use super::{FindLine, Layout, MAX_LINE, clean};
 use skep_btf::Btf;
 use skep_isa::{Call, Insn, InsnIdx, decode_at};
 use skep_object::{ObjectSpec, ProgramSpec, RelocKind};
@@ -36,6 +36,28 @@ pub fn source_line(spec: &ObjectSpec, program: &ProgramSpec, insn: InsnIdx) -> O
         column: line.column,
         text: cut(&clean(&text(btf, line.text_off)?)).to_owned(),
     })
+}
+
+/// A program, and where its lines come from.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) spec: &'a ObjectSpec,
+    pub(super) program: &'a ProgramSpec,
+    /// What else knows lines.
+    pub(super) lines: Option<FindLine<'a>>,
+}
+
+impl Sources<'_> {
+    /// The line that an instruction was made from, if its text is known.
+    pub(super) fn line(&self, insn: InsnIdx) -> Option<SourceLine> {
+        let shown = |line: &SourceLine| !line.text.trim().is_empty();
+        source_line(self.spec, self.program, insn).filter(shown).or_else(|| {
+            let mut line = self.lines?(self.program, insn)?;
+            line.file = clean(&line.file);
+            line.text = cut(&clean(&line.text)).to_owned();
+            Some(line).filter(shown)
+        })
+    }
 }
 
 /// The function that an instruction is in.
@@ -104,24 +126,21 @@ pub(super) struct Excerpt {
 
 /// Excerpts with all that is to be said: the file of the first mark first. Instructions stand in for source lines where the
 /// first mark has none.
-pub(super) fn excerpts(spec: &ObjectSpec, program: &ProgramSpec, marks: &[Mark], layout: &Layout<'_>) -> Vec<Excerpt> {
+pub(super) fn excerpts(sources: &Sources<'_>, marks: &[Mark], layout: &Layout<'_>) -> Vec<Excerpt> {
     let Some(first) = marks.first() else { return Vec::new() };
-    match source_line(spec, program, first.insn).filter(|line| !line.text.trim().is_empty()) {
-        None => vec![instructions(spec, program, marks)],
+    match sources.line(first.insn) {
+        None => vec![instructions(sources.spec, sources.program, marks)],
         Some(line) => {
             let mut files = vec![line.file];
             let mut located: Vec<(SourceLine, &Mark)> = Vec::new();
             for mark in marks {
-                let Some(line) = source_line(spec, program, mark.insn).filter(|line| !line.text.trim().is_empty())
-                else {
-                    continue;
-                };
+                let Some(line) = sources.line(mark.insn) else { continue };
                 if !files.contains(&line.file) {
                     files.push(line.file.clone());
                 }
                 located.push((line, mark));
             }
-            files.iter().map(|file| of_file(spec, program, file, &located, layout)).collect()
+            files.iter().map(|file| of_file(sources, file, &located, layout)).collect()
         }
     }
 }
@@ -130,13 +149,7 @@ pub(super) fn excerpts(spec: &ObjectSpec, program: &ProgramSpec, marks: &[Mark],
 /// empty before the excerpt is broken.
 const MAX_LINES: u32 = 20_000;
 
-fn of_file(
-    spec: &ObjectSpec,
-    program: &ProgramSpec,
-    file: &str,
-    located: &[(SourceLine, &Mark)],
-    layout: &Layout<'_>,
-) -> Excerpt {
+fn of_file(sources: &Sources<'_>, file: &str, located: &[(SourceLine, &Mark)], layout: &Layout<'_>) -> Excerpt {
     let mut located: Vec<&(SourceLine, &Mark)> = located.iter().filter(|(line, _)| line.file == file).collect();
     // A line far from the first is left out rather than a page of unknown ones laid out.
     let near = located.first().map_or(0, |(line, _)| line.line);
@@ -146,7 +159,10 @@ fn of_file(
         .map(|(line, _)| line.line)
         .fold((u32::MAX, 0), |(first, last), line| (first.min(line), last.max(line)));
     let lines = from_file(file, &located, first, last, layout).unwrap_or_else(|| {
-        let known = known_lines(spec, program, file, first, last);
+        let mut known = known_lines(sources.spec, sources.program, file, first, last);
+        for (line, _) in &located {
+            known.entry(line.line).or_insert_with(|| line.text.clone());
+        }
         (first..=last).map(|line| known.get(&line).cloned().unwrap_or_default()).collect()
     });
     let mut starts = Vec::with_capacity(lines.len());

@@ -2,19 +2,18 @@
 
 use super::MAX_STEPS;
 use super::names::Names;
-use super::source::{Mark, source_line};
+use super::source::{Mark, Sources};
 use crate::{LostBy, Origin, Place, Rejection, Step, StepKind};
 use skep_isa::{Insn, InsnIdx, decode_at};
-use skep_object::{ObjectSpec, ProgramSpec};
 
 /// Branches that are shown, the last ones.
 const MAX_BRANCHES: usize = 4;
 
 /// Remarks in the order in which they happen, those that say most.
-pub(super) fn marks(spec: &ObjectSpec, program: &ProgramSpec, rejection: &Rejection, names: &Names) -> Vec<Mark> {
+pub(super) fn marks(sources: &Sources<'_>, rejection: &Rejection, names: &Names) -> Vec<Mark> {
     let mut said: Vec<(bool, Mark)> = Vec::new();
     for step in &rejection.path {
-        let Some(text) = remark(spec, program, step, names) else { continue };
+        let Some(text) = remark(sources, step, names) else { continue };
         let is_branch = matches!(step.kind, StepKind::Branch { .. });
         // A loop passes the same place often: the last time counts.
         said.retain(|(_, mark)| mark.insn != step.insn || mark.text != text);
@@ -31,14 +30,15 @@ pub(super) fn marks(spec: &ObjectSpec, program: &ProgramSpec, rejection: &Reject
     said.into_iter().map(|(_, mark)| mark).collect()
 }
 
-fn remark(spec: &ObjectSpec, program: &ProgramSpec, step: &Step, names: &Names) -> Option<String> {
+fn remark(sources: &Sources<'_>, step: &Step, names: &Names) -> Option<String> {
+    let (spec, program) = (sources.spec, sources.program);
     let name = |place: Place| match (names.get(place), place) {
         (Some(name), _) => format!("`{name}`"),
         (None, Place::Reg(register)) => format!("r{}", register.number()),
         (None, Place::Stack(offset)) => format!("the stack at r10{offset:+}"),
     };
     Some(match &step.kind {
-        StepKind::Branch { taken } => return branch(spec, program, step.insn, *taken),
+        StepKind::Branch { taken } => return branch(sources, step.insn, *taken),
         StepKind::Origin { place, what } => {
             let it = name(*place);
             match what {
@@ -101,17 +101,17 @@ fn remark(spec: &ObjectSpec, program: &ProgramSpec, step: &Step, names: &Names) 
 }
 
 /// Where a path goes on. The compiler may have turned the condition round, so that the line is named rather than an outcome.
-fn branch(spec: &ObjectSpec, program: &ProgramSpec, insn: InsnIdx, taken: bool) -> Option<String> {
-    let decoded = decode_at(&program.insns, insn).ok()?;
+fn branch(sources: &Sources<'_>, insn: InsnIdx, taken: bool) -> Option<String> {
+    let decoded = decode_at(&sources.program.insns, insn).ok()?;
     let next = if taken { decoded.target(insn)? } else { InsnIdx(insn.0 + decoded.slots()) };
     let condition = match decoded {
         Insn::JumpIf { .. } if taken => "jumps",
         Insn::JumpIf { .. } => "does not jump",
         _ => return None,
     };
-    let here = source_line(spec, program, insn).filter(|line| !line.text.trim().is_empty());
+    let here = sources.line(insn);
     let Some(here) = here else { return Some(format!("{condition} here")) };
-    let there = source_line(spec, program, next)?;
+    let there = sources.line(next)?;
     if here.file != there.file {
         return Some("this path goes on from here".to_owned());
     }
