@@ -17,7 +17,8 @@
 //! programs do, with a few mistakes: a check left out, a size too large, an instruction changed at random
 //! ([`Options`]). A program that two judges disagree on is made small by [`Generated::shrink`].
 //!
-//! Limits: programs have about 10 to 500 instructions. No CO-RE, no source lines.
+//! Limits: programs have about 10 to 500 instructions, those of [`Options::large`] as many as are asked for. No CO-RE, no
+//! source lines.
 
 mod arith;
 mod build;
@@ -191,12 +192,14 @@ pub struct Options {
     /// no addresses. Numbers that nobody knows come from the map `input`, which who runs the program fills. Holds for
     /// families that are [`Family::is_repeatable`].
     pub repeatable: bool,
+    /// How many fragments a program for a verifier has; 0 is one to four, by chance. A fragment has about 15 instructions.
+    pub fragments: usize,
 }
 
 impl Options {
     /// No mistakes.
     pub fn valid() -> Options {
-        Options { faults: 0, mutations: 0, repeatable: false }
+        Options { faults: 0, mutations: 0, repeatable: false, fragments: 0 }
     }
 
     /// No mistakes, and the same result each time.
@@ -204,9 +207,14 @@ impl Options {
         Options { repeatable: true, ..Options::valid() }
     }
 
+    /// No mistakes, and a program of this many fragments: for measuring what a verifier takes for large ones.
+    pub fn large(fragments: usize) -> Options {
+        Options { fragments, ..Options::valid() }
+    }
+
     /// So many that a verifier accepts about half.
     pub fn mixed() -> Options {
-        Options { faults: 4, mutations: 30, repeatable: false }
+        Options { faults: 4, mutations: 30, repeatable: false, fragments: 0 }
     }
 }
 

@@ -82,3 +82,12 @@ fn dropping_instructions_keeps_targets() {
     assert!(Generated::parse("map a hash key x\ncode\n").unwrap_err().to_string().starts_with("line 1: "));
     assert_eq!(Generated::parse("code\nr0 = 1\nr0 = r99\n").unwrap_err().line, 3);
 }
+
+#[test]
+fn large_programs_are_as_large_as_asked_for() {
+    for family in [Family::Mixed, Family::Scalars, Family::Packet] {
+        let few = generate(family, 1, &Options::large(5)).insns.len();
+        let many = generate(family, 1, &Options::large(200)).insns.len();
+        assert!(few < 300 && many > 1500, "{family:?}: {few}, {many}");
+    }
+}

@@ -320,3 +320,24 @@ fn every_way_to_run_a_program_gives_the_same() {
     assert!(load(&counts.run) * 10 > count * 7, "too many were not run");
     assert!(!root || load(&counts.kernel) * 40 > count, "too few were run by the kernel");
 }
+
+/// The comparison is no good if nothing of what a program computes comes out of it.
+#[test]
+fn a_wrong_number_shows() {
+    let vm = vm(Mode::Interpreter, Memory::Checked, Some(50_000));
+    let (mut seen, mut changed) = (0, 0);
+    for seed in 0..300 {
+        let program = generate(Family::ArithMemory, seed, &Options::repeatable());
+        let mut wrong = program.clone();
+        let place = Choices::seeded(seed).below(wrong.insns.len());
+        let Some(skep_isa::Insn::Alu { src: skep_isa::Source::Imm(imm), .. }) = wrong.insns.get_mut(place) else {
+            continue;
+        };
+        *imm ^= 1;
+        let (Ok(Some(one)), Ok(Some(other))) = (run(&program, &vm), run(&wrong, &vm)) else { continue };
+        changed += 1;
+        seen += u32::from(one != other);
+    }
+    println!("{seen} of {changed} changed numbers are seen");
+    assert!(changed > 40 && seen * 2 > changed, "{seen} of {changed}");
+}

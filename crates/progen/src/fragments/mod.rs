@@ -91,9 +91,10 @@ pub(crate) fn generate(family: Family, c: &mut Choices<'_>, options: &Options) -
     let out = b.label();
     let mut g = Gen { b: &mut b, c, options: *options, site, out, stack: 0, later: Vec::new() };
     g.begin();
-    let count = 1 + g.c.weighted(&[5, 4, 2, 1]);
+    let by_chance = 1 + g.c.weighted(&[5, 4, 2, 1]);
+    let count = if options.fragments > 0 { options.fragments } else { by_chance };
     for index in 0..count {
-        if g.b.len() > MOST {
+        if g.b.len() > MOST.max(40 * options.fragments) {
             break;
         }
         let from = if family == Family::Mixed {
