@@ -91,6 +91,10 @@ fn fields_allow(access: &skep_abi::context::Access, off: u64, size: u64, write: 
         if context.name == "bpf_sock_addr" && field.size == 16 {
             sizes |= 8;
         }
+        // Those of `bpf_sock` that are no addresses can be read narrower at their start only.
+        if context.name == "bpf_sock" && off > start && !field.name.contains("_ip") && field.name != "dst_port" {
+            continue;
+        }
         let fits = off.saturating_add(size) <= end || off == start;
         if fits && size.is_power_of_two() && sizes & size != 0 && off.is_multiple_of(size) {
             return Ok(());
@@ -106,6 +110,9 @@ fn fields_allow(access: &skep_abi::context::Access, off: u64, size: u64, write: 
         None => Err(format!("{} has no field at offset {off}", context.name)),
     }
 }
+
+/// Bytes between a context and what it points to.
+const GAP: usize = 64;
 
 /// What r1 points to in a run.
 #[derive(Debug)]
@@ -154,7 +161,8 @@ impl<'a> Context<'a> {
 
     /// The same, with memory behind it that it can point to. See [`Context::point`].
     fn of_parts(bytes: &[u8], access: Access, pointee: &[u8]) -> Context<'static> {
-        let split = bytes.len().next_multiple_of(8);
+        // A gap that belongs to neither, so that what runs past the one is not in the other.
+        let split = bytes.len().next_multiple_of(8) + if pointee.is_empty() { 0 } else { GAP };
         let mut owned = vec![0u64; (split + pointee.len()).div_ceil(8).max(1)].into_boxed_slice();
         put(&mut owned, 0, bytes);
         put(&mut owned, split, pointee);
