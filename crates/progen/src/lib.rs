@@ -90,6 +90,8 @@ pub enum Family {
     Precision,
     /// Kernel objects by their BTF: the current task, arguments of tracepoints, references, RCU.
     Objects,
+    /// Instructions with rules of their own: atomics, ordered loads and stores, packet loads, constants.
+    Instructions,
     /// Fragments of all families, in every program type.
     Mixed,
 }
@@ -120,6 +122,7 @@ static NAMES: &[(Family, &str)] = &[
     (Family::Scalars, "scalars"),
     (Family::Precision, "precision"),
     (Family::Objects, "objects"),
+    (Family::Instructions, "instructions"),
     (Family::Mixed, "mixed"),
 ];
 
@@ -150,6 +153,7 @@ impl Family {
         Family::Scalars,
         Family::Precision,
         Family::Objects,
+        Family::Instructions,
         Family::Mixed,
     ];
 
@@ -171,7 +175,17 @@ impl Family {
     /// Whether its programs can be made to give the same in every engine, see [`Options::repeatable`].
     pub fn is_repeatable(self) -> bool {
         use Family as F;
-        let odd = [F::TailCalls, F::Helpers, F::Timers, F::Sockets, F::Context, F::Pointers, F::Objects, F::Mixed];
+        let odd = [
+            F::Instructions,
+            F::TailCalls,
+            F::Helpers,
+            F::Timers,
+            F::Sockets,
+            F::Context,
+            F::Pointers,
+            F::Objects,
+            F::Mixed,
+        ];
         !odd.contains(&self)
     }
 

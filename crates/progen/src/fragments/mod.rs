@@ -7,6 +7,7 @@
 mod calls;
 mod context;
 mod flow;
+mod instructions;
 mod memory;
 mod site;
 mod values;
@@ -68,6 +69,9 @@ fn fragments<'b, 'c, 'd>(family: Family) -> Vec<Fragment<'b, 'c, 'd>> {
         Family::Scalars => vec![Gen::scalar_chain, Gen::scalar_linked, Gen::scalar_narrow, Gen::scalar_equal],
         Family::Precision => vec![Gen::precise_branches, Gen::precise_spill, Gen::precise_call, Gen::scalar_chain],
         Family::Objects => vec![Gen::object_field, Gen::object_reference, Gen::object_rcu],
+        Family::Instructions => {
+            vec![Gen::atomic_any, Gen::atomic_known, Gen::ordered, Gen::packet_loads, Gen::constants]
+        }
         Family::ArithMemory | Family::ArithXdp | Family::ArithSocket | Family::Mixed => vec![],
     }
 }

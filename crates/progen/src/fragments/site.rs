@@ -101,6 +101,9 @@ const SOCKETS: &[(P, Option<A>)] = &[
     (P::SkLookup, Some(A::SkLookup)),
 ];
 
+/// Types that load from packets by instruction.
+const INSTRUCTIONS: &[(P, Option<A>)] = &[(P::SocketFilter, None), (P::SchedCls, None), (P::SchedAct, None)];
+
 /// Types that may take locks and start timers; the last ones may not.
 const LOCKING: &[(P, Option<A>)] = &[
     (P::SchedCls, None),
@@ -119,6 +122,7 @@ impl Site {
             Family::Packet => PACKETS,
             Family::Context | Family::Helpers | Family::Mixed => ALL,
             Family::Sockets => SOCKETS,
+            Family::Instructions if c.chance(50) => INSTRUCTIONS,
             Family::Locks | Family::Timers => LOCKING,
             Family::Objects => return Site::typed(c),
             _ if c.chance(25) => ALL,
