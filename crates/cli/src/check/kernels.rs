@@ -46,7 +46,7 @@ pub(super) fn table(
                 reasons.push((found.name.clone(), kernel.to_string(), reason));
             }
             if args.format == Format::Json {
-                out.json(&output::json(spec, &checked, Some(kernel)));
+                out.json(&output::json(spec, &checked, Some(kernel), None));
             }
         }
         rows.push(row);

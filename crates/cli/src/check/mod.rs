@@ -1,6 +1,7 @@
 //! `skep check`: is a program safe, and if not, why, without loading it.
 
 mod complexity;
+mod dwarf;
 mod explain;
 pub(crate) mod input;
 mod kernels;
@@ -9,6 +10,8 @@ pub(crate) mod output;
 use crate::args::{CheckArgs, Format};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, tell};
+use crate::run::source;
+use dwarf::DwarfLines;
 use input::Input;
 use output::Shown;
 use skep_abi::KernelVersion;
@@ -69,11 +72,17 @@ fn one_file(args: &CheckArgs, file: &std::path::Path, shown: &mut Shown, out: &m
         target_btf: btf.as_ref(),
         privileged: !args.unprivileged,
         want_complexity: args.complexity,
+        cpus: if args.kernels.is_empty() && args.btf.is_none() { running_cpus() } else { Options::default().cpus },
         ..Options::default()
     };
     if args.kernels.len() > 1 {
         return Ok(kernels::table(args, &spec, &chosen, &options, out));
     }
+    let has_lines = spec.programs.iter().any(|program| !program.lines.is_empty());
+    let dwarf = match &args.raw {
+        None if !has_lines => DwarfLines::read(&source::object_bytes(file, &args.cflags)?),
+        _ => None,
+    };
     let mut passed = true;
     for program in chosen {
         let checked = match args.kernels.first() {
@@ -82,8 +91,8 @@ fn one_file(args: &CheckArgs, file: &std::path::Path, shown: &mut Shown, out: &m
         };
         passed &= checked.report.verdict == Verdict::Pass;
         match args.format {
-            Format::Json => out.json(&output::json(&spec, &checked, None)),
-            Format::Text => shown.text(&spec, &checked, out),
+            Format::Json => out.json(&output::json(&spec, &checked, None, dwarf.as_ref())),
+            Format::Text => shown.text(&spec, &checked, dwarf.as_ref(), out),
         }
         if args.complexity {
             complexity::show(&spec, &checked, args.format, out);
@@ -106,4 +115,10 @@ pub(crate) fn running_kernel() -> KernelVersion {
         Ok(code) => KernelVersion::from_code(code).min(NEWEST_KERNEL),
         Err(_) => NEWEST_KERNEL,
     }
+}
+
+/// CPUs that this machine can have: the kernel bounds a CPU's number by it.
+pub(crate) fn running_cpus() -> u32 {
+    let possible = skep_kernel::cpu::possible().ok().and_then(|count| u32::try_from(count).ok());
+    possible.unwrap_or(Options::default().cpus)
 }

@@ -1,13 +1,15 @@
 //! The verdict on a program as text for a person and as JSON.
 
 use super::Checked;
+use super::dwarf::DwarfLines;
 use crate::args::CheckArgs;
 use crate::diagnose::{from_here, read_source};
 use crate::output::Output;
 use crate::view::table::printable;
 use serde_json::{Value, json};
 use skep_abi::KernelVersion;
-use skep_object::ObjectSpec;
+use skep_isa::InsnIdx;
+use skep_object::{ObjectSpec, ProgramSpec};
 use skep_verifier::render::{self, Layout};
 use skep_verifier::{Code, Verdict};
 use std::collections::BTreeSet;
@@ -30,7 +32,7 @@ impl Shown {
     }
 
     /// Prints what there is to say of a program.
-    pub(super) fn text(&mut self, spec: &ObjectSpec, checked: &Checked, out: &mut Output) {
+    pub(super) fn text(&mut self, spec: &ObjectSpec, checked: &Checked, dwarf: Option<&DwarfLines>, out: &mut Output) {
         self.programs += 1;
         let report = &checked.report;
         let Some(program) = spec.programs.get(checked.program.0) else { return };
@@ -57,7 +59,7 @@ impl Shown {
             }
             Verdict::Unsupported(_) => {}
         }
-        let text = diagnostic(spec, checked, self.styled).unwrap_or_default();
+        let text = diagnostic(spec, checked, dwarf, self.styled).unwrap_or_default();
         out.text(&format!("{text}\n\n"));
     }
 
@@ -77,9 +79,15 @@ impl Shown {
 }
 
 /// The report as a person reads it, `None` for a program that passed.
-pub(crate) fn diagnostic(spec: &ObjectSpec, checked: &Checked, styled: bool) -> Option<String> {
+pub(crate) fn diagnostic(
+    spec: &ObjectSpec,
+    checked: &Checked,
+    dwarf: Option<&DwarfLines>,
+    styled: bool,
+) -> Option<String> {
     let name = |path: &str| from_here(path).to_owned();
-    let layout = Layout { styled, read: Some(&read_source), name: Some(&name) };
+    let lines = |program: &ProgramSpec, insn: InsnIdx| dwarf.and_then(|dwarf| dwarf.line(program, insn));
+    let layout = Layout { styled, read: Some(&read_source), lines: Some(&lines), name: Some(&name) };
     render::render(spec, checked.program, &checked.report, &layout)
 }
 
@@ -88,7 +96,12 @@ fn time(elapsed: Duration) -> String {
 }
 
 /// The object that stands for a program in JSON.
-pub(crate) fn json(spec: &ObjectSpec, checked: &Checked, kernel: Option<KernelVersion>) -> Value {
+pub(crate) fn json(
+    spec: &ObjectSpec,
+    checked: &Checked,
+    kernel: Option<KernelVersion>,
+    dwarf: Option<&DwarfLines>,
+) -> Value {
     let report = &checked.report;
     let program = spec.programs.get(checked.program.0);
     let (verdict, code, message, insn) = match &report.verdict {
@@ -99,7 +112,9 @@ pub(crate) fn json(spec: &ObjectSpec, checked: &Checked, kernel: Option<KernelVe
         }
         Verdict::Unsupported(unsupported) => ("unsupported", None, Some(unsupported.feature.clone()), unsupported.insn),
     };
-    let line = program.zip(insn).and_then(|(program, insn)| render::source_line(spec, program, insn));
+    let line = program
+        .zip(insn)
+        .and_then(|(program, insn)| render::source_line(spec, program, insn).or_else(|| dwarf?.line(program, insn)));
     let mut object = json!({
         "file": spec.name,
         "section": program.map(|program| program.section.as_str()),

@@ -6,7 +6,7 @@
 
 use crate::args::RunArgs;
 use crate::check::input::{self, Input};
-use crate::check::{Checked, check_program, output};
+use crate::check::{Checked, check_program, output, running_cpus};
 use crate::output::tell;
 use crate::run::source;
 use crate::view::table::printable;
@@ -46,7 +46,7 @@ impl Opinion {
                 names => names.contains(&program.name),
             };
             let chosen = spec.programs.iter().enumerate().filter(|(_, program)| wanted(program));
-            let options = Options { kernel, target_btf: btf.as_ref(), ..Options::default() };
+            let options = Options { kernel, target_btf: btf.as_ref(), cpus: running_cpus(), ..Options::default() };
             let checked = chosen.map(|(index, _)| check_program(&spec, ProgramIdx(index), &options)).collect();
             Some(Checks { spec, checked })
         });
@@ -71,7 +71,7 @@ impl Opinion {
         let checked = checks.checked.iter().find(name)?;
         match &checked.report.verdict {
             Verdict::Fail(rejection) => {
-                let text = output::diagnostic(&checks.spec, checked, styled)?;
+                let text = output::diagnostic(&checks.spec, checked, None, styled)?;
                 Some(format!("{text}\n\n`skep check --explain {}` says more", rejection.code))
             }
             Verdict::Unsupported(_) => None,
@@ -143,9 +143,12 @@ impl Disagreement<'_> {
             hex
         });
         let params: Vec<String> = args.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut mine = output::json(&self.checks.spec, self.checked, None);
+        let mut mine = output::json(&self.checks.spec, self.checked, None, None);
         if let Some(mine) = mine.as_object_mut() {
-            mine.insert("diagnostic".to_owned(), output::diagnostic(&self.checks.spec, self.checked, false).into());
+            mine.insert(
+                "diagnostic".to_owned(),
+                output::diagnostic(&self.checks.spec, self.checked, None, false).into(),
+            );
         }
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let report = json!({

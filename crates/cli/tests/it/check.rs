@@ -107,3 +107,25 @@ fn exit_codes() {
     assert_eq!(code(&["examples/hello.bpf.c", "--btf", "README.md"]), Some(1));
     assert_eq!(code(&["examples/hello.bpf.c", "--prog", "nobody"]), Some(2));
 }
+
+#[test]
+fn lines_come_from_dwarf_where_there_is_no_btf() {
+    let source = root().join("tests/verifier/classic/missing_bounds_check.bpf.c");
+    let mut object = skep_cc::Compiler::from_env().compile(&source).expect("clang").object;
+    // Sections of these names are not looked for any more.
+    while let Some(at) = object.windows(4).position(|bytes| bytes == b".BTF") {
+        object[at..at + 4].copy_from_slice(b".XYZ");
+    }
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("stripped.o");
+    std::fs::write(&path, &object).expect("write");
+    let output = skep().arg("check").arg(&path).output().expect("skep runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("missing_bounds_check.bpf.c:10:") && text.contains("`eth` is loaded from"), "{text}");
+    // Cut or changed anywhere, it says less, but never fails to end.
+    for length in (0..object.len()).step_by(object.len() / 40) {
+        std::fs::write(&path, &object[..length]).expect("write");
+        let code = skep().arg("check").arg(&path).output().expect("skep runs").status.code();
+        assert!(matches!(code, Some(0..=3)), "{length}: {code:?}");
+    }
+}
