@@ -24,7 +24,7 @@ const PACKET: usize = 1514;
 struct Case {
     name: &'static str,
     title: &'static str,
-    native: fn(&Data) -> Box<dyn FnMut(&mut [u8]) -> u32>,
+    native: fn(&Data) -> native::Run,
 }
 
 const CASES: &[Case] = &[
@@ -347,7 +347,11 @@ fn first_run() -> Result<String> {
 mod native {
     use super::{Data, HashMap};
 
-    type Run = Box<dyn FnMut(&mut [u8]) -> u32>;
+    /// Works on a packet.
+    pub(crate) type Run = Box<dyn FnMut(&mut [u8]) -> u32>;
+
+    /// Verdict and number by network address, for prefixes of one length.
+    type Table = HashMap<u32, (u32, u32)>;
 
     fn word(bytes: &[u8]) -> u64 {
         bytes.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
@@ -467,14 +471,13 @@ mod native {
 
     pub(crate) fn firewall(data: &Data) -> Run {
         // One table for each prefix length, the longest first.
-        let mut tables: Vec<HashMap<u32, (u32, u32)>> = vec![HashMap::new(); 33];
+        let mut tables: Vec<Table> = vec![Table::new(); 33];
         for (key, value) in &data["rules"] {
             let (length, address) = (half(key), half(&key[4..]).swap_bytes());
             tables[length as usize].insert(address, (half(value), half(&value[4..])));
         }
         let mut hits = vec![0u64; 1024];
-        let tables: Vec<(u32, HashMap<u32, (u32, u32)>)> =
-            (0..33).zip(tables).rev().filter(|(_, table)| !table.is_empty()).collect();
+        let tables: Vec<(u32, Table)> = (0..33).zip(tables).rev().filter(|(_, table)| !table.is_empty()).collect();
         Box::new(move |packet| {
             if packet.len() < 34 || packet[12..14] != [8, 0] {
                 return 2;

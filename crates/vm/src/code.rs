@@ -18,7 +18,7 @@ use skep_isa::{
 use std::sync::Arc;
 
 /// Instructions that a program may have: the kernel's own limit for one load. Source: `BPF_COMPLEXITY_LIMIT_INSNS`.
-pub const MAX_INSNS: usize = 1_000_000;
+pub(crate) const MAX_INSNS: usize = 1_000_000;
 
 /// Why a program cannot be made ready.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -97,7 +97,6 @@ pub(crate) struct Callee {
     /// Name for faults and messages.
     /// Its number; 0 for a kernel function.
     pub(crate) id: u32,
-    pub(crate) name: &'static str,
     /// For a function of the host program: its place among those that the engine was given. For a call that could not be
     /// had: its place among the refusals. Where it is there, `Env::code` and `Env::callee` must be set before the call.
     pub(crate) host: Option<usize>,
@@ -181,7 +180,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Op {
-    /// Which arm of the interpreter: the opcode byte, or one of [`code`] where that does not say enough.
+    /// Which arm of the interpreter: the opcode byte, or one of [`arms`] where that does not say enough.
     pub(crate) code: u8,
     pub(crate) dst: u8,
     pub(crate) src: u8,
@@ -199,7 +198,7 @@ impl Op {
 }
 
 /// Values of [`Op::code`] that no opcode byte has: forms that share their opcode with another and differ by a field.
-pub(crate) mod code {
+pub(crate) mod arms {
     pub(crate) const SDIV32_K: u8 = 0xe4;
     pub(crate) const SDIV32_X: u8 = 0xec;
     pub(crate) const SDIV64_K: u8 = 0xe7;
@@ -244,61 +243,61 @@ fn arm(kind: Kind, insn: &Insn) -> u8 {
     match kind {
         Kind::Alu { width: Width::W32, op: AluOp::Sdiv, imm } => {
             if imm {
-                code::SDIV32_K
+                arms::SDIV32_K
             } else {
-                code::SDIV32_X
+                arms::SDIV32_X
             }
         }
         Kind::Alu { width: Width::W64, op: AluOp::Sdiv, imm } => {
             if imm {
-                code::SDIV64_K
+                arms::SDIV64_K
             } else {
-                code::SDIV64_X
+                arms::SDIV64_X
             }
         }
         Kind::Alu { width: Width::W32, op: AluOp::Smod, imm } => {
             if imm {
-                code::SMOD32_K
+                arms::SMOD32_K
             } else {
-                code::SMOD32_X
+                arms::SMOD32_X
             }
         }
         Kind::Alu { width: Width::W64, op: AluOp::Smod, imm } => {
             if imm {
-                code::SMOD64_K
+                arms::SMOD64_K
             } else {
-                code::SMOD64_X
+                arms::SMOD64_X
             }
         }
         Kind::MovSx(form) => match form {
-            SignExtend::S8To32 => code::S8_TO_32,
-            SignExtend::S16To32 => code::S16_TO_32,
-            SignExtend::S8To64 => code::S8_TO_64,
-            SignExtend::S16To64 => code::S16_TO_64,
-            SignExtend::S32To64 => code::S32_TO_64,
+            SignExtend::S8To32 => arms::S8_TO_32,
+            SignExtend::S16To32 => arms::S16_TO_32,
+            SignExtend::S8To64 => arms::S8_TO_64,
+            SignExtend::S16To64 => arms::S16_TO_64,
+            SignExtend::S32To64 => arms::S32_TO_64,
         },
         Kind::Swap { op, bits } => match (reverses(op), bits) {
-            (false, SwapBits::B16) => code::TRUNCATE16,
-            (false, SwapBits::B32) => code::TRUNCATE32,
-            (false, SwapBits::B64) => code::TRUNCATE64,
-            (true, SwapBits::B16) => code::REVERSE16,
-            (true, SwapBits::B32) => code::REVERSE32,
-            (true, SwapBits::B64) => code::REVERSE64,
+            (false, SwapBits::B16) => arms::TRUNCATE16,
+            (false, SwapBits::B32) => arms::TRUNCATE32,
+            (false, SwapBits::B64) => arms::TRUNCATE64,
+            (true, SwapBits::B16) => arms::REVERSE16,
+            (true, SwapBits::B32) => arms::REVERSE32,
+            (true, SwapBits::B64) => arms::REVERSE64,
         },
         Kind::LoadAcquire(size) => match size {
-            Size::B => code::ACQUIRE8,
-            Size::H => code::ACQUIRE16,
-            Size::W => code::ACQUIRE32,
-            Size::DW => code::ACQUIRE64,
+            Size::B => arms::ACQUIRE8,
+            Size::H => arms::ACQUIRE16,
+            Size::W => arms::ACQUIRE32,
+            Size::DW => arms::ACQUIRE64,
         },
         Kind::StoreRelease(size) => match size {
-            Size::B => code::RELEASE8,
-            Size::H => code::RELEASE16,
-            Size::W => code::RELEASE32,
-            Size::DW => code::RELEASE64,
+            Size::B => arms::RELEASE8,
+            Size::H => arms::RELEASE16,
+            Size::W => arms::RELEASE32,
+            Size::DW => arms::RELEASE64,
         },
-        Kind::CallSub => code::CALL_SUB,
-        Kind::TailCall => code::TAIL_CALL,
+        Kind::CallSub => arms::CALL_SUB,
+        Kind::TailCall => arms::TAIL_CALL,
         // The long jump is the short one with its target resolved.
         Kind::Jump => 0x05,
         _ => opcode,

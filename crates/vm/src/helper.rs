@@ -19,7 +19,7 @@ use std::sync::Arc;
 ///
 /// # Safety
 /// The last argument points to the run that is going on, and nothing else uses it during the call.
-pub type HelperFn = unsafe extern "C" fn(u64, u64, u64, u64, u64, *mut Env) -> u64;
+pub(crate) type HelperFn = unsafe extern "C" fn(u64, u64, u64, u64, u64, *mut Env) -> u64;
 
 /// Why a helper does not return to its program.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@
 //! Limits: atomic operations must be aligned, in both modes.
 #![expect(unsafe_code, reason = "BPF programs work on addresses")]
 
-use crate::code::{Code, code};
+use crate::code::{Code, arms};
 use crate::env::Env;
 use crate::fault::FaultKind;
 use crate::memory::{load, store};
@@ -150,7 +150,7 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
             const SIZE: u64 = size_of::<$atomic>() as u64;
             let addr: u64 = $addr;
             check!(addr, SIZE, $write);
-            if addr % SIZE != 0 {
+            if !addr.is_multiple_of(SIZE) {
                 env.stop(FaultKind::Misaligned { addr, size: SIZE as u8 });
                 fault!();
             }
@@ -214,10 +214,10 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
             0x3f => alu64!(op, src!(op), div64),
             0x34 => alu32!(op, op.imm, div32),
             0x3c => alu32!(op, src!(op), div32),
-            code::SDIV64_K => alu64!(op, op.imm as u64, sdiv64),
-            code::SDIV64_X => alu64!(op, src!(op), sdiv64),
-            code::SDIV32_K => alu32!(op, op.imm, sdiv32),
-            code::SDIV32_X => alu32!(op, src!(op), sdiv32),
+            arms::SDIV64_K => alu64!(op, op.imm as u64, sdiv64),
+            arms::SDIV64_X => alu64!(op, src!(op), sdiv64),
+            arms::SDIV32_K => alu32!(op, op.imm, sdiv32),
+            arms::SDIV32_X => alu32!(op, src!(op), sdiv32),
             0x47 => alu64!(op, op.imm as u64, |a, b| a | b),
             0x4f => alu64!(op, src!(op), |a, b| a | b),
             0x44 => alu32!(op, op.imm, |a: u32, b| a | b),
@@ -242,10 +242,10 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
             0x9f => alu64!(op, src!(op), mod64),
             0x94 => alu32!(op, op.imm, mod32),
             0x9c => alu32!(op, src!(op), mod32),
-            code::SMOD64_K => alu64!(op, op.imm as u64, smod64),
-            code::SMOD64_X => alu64!(op, src!(op), smod64),
-            code::SMOD32_K => alu32!(op, op.imm, smod32),
-            code::SMOD32_X => alu32!(op, src!(op), smod32),
+            arms::SMOD64_K => alu64!(op, op.imm as u64, smod64),
+            arms::SMOD64_X => alu64!(op, src!(op), smod64),
+            arms::SMOD32_K => alu32!(op, op.imm, smod32),
+            arms::SMOD32_X => alu32!(op, src!(op), smod32),
             0xa7 => alu64!(op, op.imm as u64, |a, b| a ^ b),
             0xaf => alu64!(op, src!(op), |a, b| a ^ b),
             0xa4 => alu32!(op, op.imm, |a: u32, b| a ^ b),
@@ -256,17 +256,17 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
             0xbc => dst!(op) = u64::from(src!(op) as u32),
             0x87 => dst!(op) = dst!(op).wrapping_neg(),
             0x84 => dst!(op) = u64::from((dst!(op) as u32).wrapping_neg()),
-            code::S8_TO_32 => dst!(op) = u64::from(i32::from(src!(op) as i8) as u32),
-            code::S16_TO_32 => dst!(op) = u64::from(i32::from(src!(op) as i16) as u32),
-            code::S8_TO_64 => dst!(op) = i64::from(src!(op) as i8) as u64,
-            code::S16_TO_64 => dst!(op) = i64::from(src!(op) as i16) as u64,
-            code::S32_TO_64 => dst!(op) = i64::from(src!(op) as i32) as u64,
-            code::TRUNCATE16 => dst!(op) = u64::from(dst!(op) as u16),
-            code::TRUNCATE32 => dst!(op) = u64::from(dst!(op) as u32),
-            code::TRUNCATE64 => {}
-            code::REVERSE16 => dst!(op) = u64::from((dst!(op) as u16).swap_bytes()),
-            code::REVERSE32 => dst!(op) = u64::from((dst!(op) as u32).swap_bytes()),
-            code::REVERSE64 => dst!(op) = dst!(op).swap_bytes(),
+            arms::S8_TO_32 => dst!(op) = u64::from(i32::from(src!(op) as i8) as u32),
+            arms::S16_TO_32 => dst!(op) = u64::from(i32::from(src!(op) as i16) as u32),
+            arms::S8_TO_64 => dst!(op) = i64::from(src!(op) as i8) as u64,
+            arms::S16_TO_64 => dst!(op) = i64::from(src!(op) as i16) as u64,
+            arms::S32_TO_64 => dst!(op) = i64::from(src!(op) as i32) as u64,
+            arms::TRUNCATE16 => dst!(op) = u64::from(dst!(op) as u16),
+            arms::TRUNCATE32 => dst!(op) = u64::from(dst!(op) as u32),
+            arms::TRUNCATE64 => {}
+            arms::REVERSE16 => dst!(op) = u64::from((dst!(op) as u16).swap_bytes()),
+            arms::REVERSE32 => dst!(op) = u64::from((dst!(op) as u32).swap_bytes()),
+            arms::REVERSE64 => dst!(op) = dst!(op).swap_bytes(),
 
             0x71 => ld!(op, u8, u64),
             0x69 => ld!(op, u16, u64),
@@ -285,32 +285,32 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
             0x7a => st!(op, u64, op.imm),
             0xc3 => atomic!(op, AtomicU32, u32),
             0xdb => atomic!(op, AtomicU64, u64),
-            code::ACQUIRE8 => {
+            arms::ACQUIRE8 => {
                 dst!(op) = atomic_at!(AtomicU8, src!(op).wrapping_add(op.off as i64 as u64), false)
                     .load(Ordering::Acquire)
                     .into()
             }
-            code::ACQUIRE16 => {
+            arms::ACQUIRE16 => {
                 dst!(op) = atomic_at!(AtomicU16, src!(op).wrapping_add(op.off as i64 as u64), false)
                     .load(Ordering::Acquire)
                     .into()
             }
-            code::ACQUIRE32 => {
+            arms::ACQUIRE32 => {
                 dst!(op) = atomic_at!(AtomicU32, src!(op).wrapping_add(op.off as i64 as u64), false)
                     .load(Ordering::Acquire)
                     .into()
             }
-            code::ACQUIRE64 => {
+            arms::ACQUIRE64 => {
                 dst!(op) =
                     atomic_at!(AtomicU64, src!(op).wrapping_add(op.off as i64 as u64), false).load(Ordering::Acquire)
             }
-            code::RELEASE8 => atomic_at!(AtomicU8, dst!(op).wrapping_add(op.off as i64 as u64), true)
+            arms::RELEASE8 => atomic_at!(AtomicU8, dst!(op).wrapping_add(op.off as i64 as u64), true)
                 .store(src!(op) as u8, Ordering::Release),
-            code::RELEASE16 => atomic_at!(AtomicU16, dst!(op).wrapping_add(op.off as i64 as u64), true)
+            arms::RELEASE16 => atomic_at!(AtomicU16, dst!(op).wrapping_add(op.off as i64 as u64), true)
                 .store(src!(op) as u16, Ordering::Release),
-            code::RELEASE32 => atomic_at!(AtomicU32, dst!(op).wrapping_add(op.off as i64 as u64), true)
+            arms::RELEASE32 => atomic_at!(AtomicU32, dst!(op).wrapping_add(op.off as i64 as u64), true)
                 .store(src!(op) as u32, Ordering::Release),
-            code::RELEASE64 => atomic_at!(AtomicU64, dst!(op).wrapping_add(op.off as i64 as u64), true)
+            arms::RELEASE64 => atomic_at!(AtomicU64, dst!(op).wrapping_add(op.off as i64 as u64), true)
                 .store(src!(op), Ordering::Release),
 
             0x05 => pc = op.target(),
@@ -416,7 +416,7 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
                     fault!();
                 }
             }
-            code::TAIL_CALL => match crate::program::tail_target(env, regs[2], regs[3] as u32) {
+            arms::TAIL_CALL => match crate::program::tail_target(env, regs[2], regs[3] as u32) {
                 Ok(Some(target)) => {
                     // SAFETY: the run's guard keeps the program that the array holds.
                     code = unsafe { &*target };
@@ -436,7 +436,7 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
                     fault!();
                 }
             },
-            code::CALL_SUB => {
+            arms::CALL_SUB => {
                 if !env.push_frame() {
                     fault!();
                 }

@@ -305,7 +305,7 @@ impl Linker<'_> {
     /// A call that ends the run and says why, for what cannot be had but may never be reached.
     fn refusal(&mut self, why: String) -> Callee {
         self.reasons.push(why);
-        Callee { function: helper_fn!(refused), id: 0, name: "unavailable", host: Some(self.reasons.len() - 1) }
+        Callee { function: helper_fn!(refused), id: 0, host: Some(self.reasons.len() - 1) }
     }
 }
 
@@ -330,7 +330,7 @@ impl Resolve for Linker<'_> {
         let found = self.externs.get(index.0).ok_or("it calls an extern that the object does not have")?;
         let name = found.lookup_name();
         match helpers::kfunc(name) {
-            Some(builtin) => Ok(Callee { function: builtin.function, id: 0, name: builtin.name, host: None }),
+            Some(builtin) => Ok(Callee { function: builtin.function, id: 0, host: None }),
             None if found.weak => Ok(self.refusal(format!("the embedded engine has no kernel function {name}"))),
             None => Err(format!(
                 "kernel function {name} has no meaning outside the kernel, so the embedded engine does not have it"

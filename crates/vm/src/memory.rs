@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// How many regions a run may collect, stack, context and packet not counted: one for each map value that it looked up.
-pub const MAX_REGIONS: usize = 1 << 16;
+pub(crate) const MAX_REGIONS: usize = 1 << 16;
 
 /// What a region is, for messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,20 +57,20 @@ impl fmt::Display for RegionName {
 
 /// A stretch of memory that a program owns.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Region {
+pub(crate) struct Region {
     /// First byte.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Bytes.
-    pub len: u64,
+    pub(crate) len: u64,
     /// Whether it may be written.
-    pub writable: bool,
+    pub(crate) writable: bool,
     /// What it is.
-    pub name: RegionName,
+    pub(crate) name: RegionName,
 }
 
 impl Region {
     /// Whether the whole access lies in it.
-    pub fn holds(&self, addr: u64, size: u64) -> bool {
+    pub(crate) fn holds(&self, addr: u64, size: u64) -> bool {
         addr.checked_sub(self.start).and_then(|at| at.checked_add(size)).is_some_and(|end| end <= self.len)
     }
 }

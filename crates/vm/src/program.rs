@@ -226,10 +226,8 @@ impl Vm {
 
 /// Finds helpers for a program of a type.
 pub(crate) fn resolve_helper(helpers: &[Helper], kind: ProgramType, id: u32) -> Result<Callee, String> {
-    if let Some(place) = helpers.iter().position(|helper| helper.id() == id)
-        && let Some(helper) = helpers.get(place)
-    {
-        return Ok(Callee { function: host_trampoline(), id, name: helper.name(), host: Some(place) });
+    if let Some(place) = helpers.iter().position(|helper| helper.id() == id) {
+        return Ok(Callee { function: host_trampoline(), id, host: Some(place) });
     }
     let known = skep_abi::helpers::by_id(id);
     if let Some(builtin) = helpers::by_id(id) {
@@ -237,7 +235,7 @@ pub(crate) fn resolve_helper(helpers: &[Helper], kind: ProgramType, id: u32) -> 
         if !allowed && kind != ProgramType::Unspec {
             return Err(format!("programs of type {} cannot call {}", kind.short_name(), builtin.name));
         }
-        return Ok(Callee { function: builtin.function, id, name: builtin.name, host: None });
+        return Ok(Callee { function: builtin.function, id, host: None });
     }
     match known {
         Some(helper) => {

@@ -290,11 +290,11 @@ fn every_way_to_run_a_program_gives_the_same() {
                     if index >= count || enough {
                         break;
                     }
-                    let list = if index % 3 == 0 { &families } else { &exact };
+                    let list = if index.is_multiple_of(3) { &families } else { &exact };
                     let family = list[(index / 3) as usize % list.len()];
                     let program = generate(family, first + index, &Options::repeatable());
                     // The kernel loads each; one of eight is enough of that.
-                    let kernel = root && index % 8 == 0;
+                    let kernel = root && index.is_multiple_of(8);
                     if let Err(why) = compare(&program, kernel, &counts) {
                         let small = program.shrink(|candidate| compare(candidate, kernel, &Counts::default()).is_err());
                         let now = compare(&small, kernel, &Counts::default()).err().unwrap_or_default();

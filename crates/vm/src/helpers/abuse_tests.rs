@@ -81,7 +81,7 @@ impl Resolve for Everything {
     }
     fn kfunc(&mut self, _: InsnIdx, place: i32, _: i16) -> Result<Callee, String> {
         let builtin = self.functions[place as usize];
-        Ok(Callee { function: builtin.function, id: builtin.id, name: builtin.name, host: None })
+        Ok(Callee { function: builtin.function, id: builtin.id, host: None })
     }
     fn wide(&mut self, _: InsnIdx, value: Wide) -> Result<u64, String> {
         match value {

@@ -1,7 +1,7 @@
 //! Arithmetic and jumps.
 
 use super::{Asm, Condition, Emitted, Gp, R0, R3, R4, S9, S10, S11};
-use crate::code::code;
+use crate::code::arms;
 use iced_x86::code_asm::{CodeLabel, registers::gpr8::cl};
 use iced_x86::{Code, Instruction, Register};
 use skep_isa::{AluOp, JmpOp, SignExtend, Width};
@@ -135,14 +135,14 @@ impl Asm<'_> {
 
     pub(super) fn swap(&mut self, form: u8, dst: Gp) -> Emitted {
         match form {
-            code::TRUNCATE16 => self.a.movzx(dst.r32(), dst.r16()),
-            code::TRUNCATE32 => self.zero_upper(dst),
-            code::REVERSE16 => {
+            arms::TRUNCATE16 => self.a.movzx(dst.r32(), dst.r16()),
+            arms::TRUNCATE32 => self.zero_upper(dst),
+            arms::REVERSE16 => {
                 self.a.rol(dst.r16(), 8)?;
                 self.a.movzx(dst.r32(), dst.r16())
             }
-            code::REVERSE32 => self.a.bswap(dst.r32()),
-            code::REVERSE64 => self.a.bswap(dst.r64()),
+            arms::REVERSE32 => self.a.bswap(dst.r32()),
+            arms::REVERSE64 => self.a.bswap(dst.r64()),
             // To the machine's own order, all 64 bits.
             _ => Ok(()),
         }
