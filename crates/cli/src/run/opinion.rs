@@ -172,3 +172,50 @@ fn report_dir() -> Option<PathBuf> {
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("skep").join("reports"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+    use skep_isa::InsnIdx;
+    use skep_verifier::{Code, Rejection, Report, Stats};
+
+    #[test]
+    fn a_disagreement_becomes_a_file_with_all_that_is_needed() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello.bpf.c");
+        let dir = tempfile::tempdir().expect("directory");
+        let report = dir.path().join("report.json");
+        let words = ["skep", "run", "--report", report.to_str().expect("path"), "-p", "a=1", example];
+        let Command::Run(args) = Cli::try_parse_from(words).expect("parses").command else { panic!("not run") };
+        let spec = source::read_file(&args.file, &args.cflags).expect("compiles");
+        let rejection = Rejection {
+            code: Code::MaybeNull,
+            insn: InsnIdx(1),
+            title: "r0 may be null".into(),
+            label: "followed here".into(),
+            path: Vec::new(),
+            facts: Vec::new(),
+            help: None,
+            kernel_says: None,
+        };
+        let verdict = Verdict::Fail(Box::new(rejection));
+        let report_of = Report { verdict, warnings: Vec::new(), stats: Stats::default(), complexity: Vec::new() };
+        let checked = vec![Checked { program: ProgramIdx(0), report: report_of, elapsed: Duration::ZERO }];
+        let checks = Checks { spec, checked };
+        let kernel = json!({ "verdict": "pass" });
+        let text = Disagreement { checks: &checks, checked: &checks.checked[0], kernel }.tell(&args);
+        assert!(
+            text.contains("the kernel accepts program `hello`, and skep's own check refuses it (SKEP0009"),
+            "{text}"
+        );
+        assert!(text.contains(&report.display().to_string()), "{text}");
+        let written = std::fs::read_to_string(&report).expect("report");
+        let written: Value = serde_json::from_str(&written).expect("JSON");
+        assert_eq!(written["kernel"]["verdict"], "pass");
+        assert_eq!(written["check"]["code"], "SKEP0009");
+        assert_eq!(written["params"][0], "a=1");
+        let object: crate::exec::HexBytes = written["object_hex"].as_str().expect("text").parse().expect("hex digits");
+        assert!(ObjectSpec::parse("again", &object.0).is_ok());
+    }
+}
