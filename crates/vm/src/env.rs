@@ -196,17 +196,20 @@ impl Env {
             }
         }
         self.pointee = context.pointee().map_or(Cached::default(), |at| Cached { start: at.start, len: at.len });
-        let (region, access, packet) = context.lend();
-        self.context = region;
+        let (region, access) = context.lend(&mut self.packet);
+        // Field by field: a struct written in pieces and then moved whole waits for the pieces.
+        (self.context.start, self.context.len, self.context.writable) = (region.start, region.len, region.writable);
+        if self.context.name != region.name {
+            self.context.name = region.name.clone();
+        }
         self.access = access;
-        self.packet = packet;
         self.retval = 0;
     }
 
     /// Ends the run: what it borrowed goes back to the context.
     pub(crate) fn end(&mut self, context: &mut Context) {
         self.settle();
-        context.give_back(self.packet.take(), self.retval);
+        context.give_back(&mut self.packet, self.retval);
         self.context.len = 0;
     }
 

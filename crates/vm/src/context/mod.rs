@@ -262,9 +262,10 @@ impl<'a> Context<'a> {
         [self.region.start, self.second.unwrap_or_default(), 0, 0, 0]
     }
 
-    /// What a run borrows.
-    pub(crate) fn lend(&mut self) -> (Region, Access, Option<Packet>) {
-        (self.region.clone(), self.access, self.packet.take())
+    /// What a run borrows: what r1 points to, what may be done with it, and (in place of none) the packet.
+    pub(crate) fn lend(&mut self, packet: &mut Option<Packet>) -> (&Region, Access) {
+        std::mem::swap(&mut self.packet, packet);
+        (&self.region, self.access)
     }
 
     /// Memory that the context points to.
@@ -273,8 +274,8 @@ impl<'a> Context<'a> {
     }
 
     /// What it gives back, with what the program set as the call's result.
-    pub(crate) fn give_back(&mut self, packet: Option<Packet>, retval: i32) {
-        self.packet = packet;
+    pub(crate) fn give_back(&mut self, packet: &mut Option<Packet>, retval: i32) {
+        std::mem::swap(&mut self.packet, packet);
         self.retval = retval;
     }
 }
