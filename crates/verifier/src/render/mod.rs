@@ -83,7 +83,7 @@ pub fn title(spec: &ObjectSpec, program: ProgramIdx, rejection: &Rejection) -> S
 
 fn rejected(sources: &Sources<'_>, rejection: &Rejection, layout: &Layout<'_>) -> String {
     let names = Names::of(sources, rejection);
-    let text = |text: &str| clean(&names.apply(text));
+    let text = |text: &str| singular(&clean(&names.apply(text)));
     let mut marks = vec![Mark { insn: rejection.insn, text: text(&rejection.label), primary: true }];
     marks.extend(steps::marks(sources, rejection, &names));
 
@@ -153,6 +153,20 @@ fn place(sources: &Sources<'_>, insn: InsnIdx) -> String {
     };
     let text = source::insn_text(sources.spec, program, insn);
     clean(&format!("instruction {} of {within} (\"{}\"): {text}", insn.0, program.section))
+}
+
+/// `1 bytes` as it is said.
+fn singular(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("1 bytes") {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let whole = !out.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        out.push_str(if whole { "1 byte" } else { "1 bytes" });
+        rest = &after["1 bytes".len()..];
+    }
+    out + rest
 }
 
 /// Names and source lines come from a file, which may hold anything: what would steer a terminal is shown as a mark.

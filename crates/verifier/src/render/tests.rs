@@ -95,3 +95,11 @@ fn what_is_not_modelled_says_so() {
     assert_eq!(render(&spec, ProgramIdx(0), &report(Verdict::Pass), &Layout::default()), None);
     assert_eq!(render(&spec, ProgramIdx(3), &report(Verdict::Pass), &Layout::default()), None);
 }
+
+#[test]
+fn one_byte_is_one_byte() {
+    let check = |text: &str, expected: &str| assert_eq!(singular(text), expected);
+    check("accesses 1 bytes at offset 11", "accesses 1 byte at offset 11");
+    check("1 bytes, 21 bytes, -1 bytes", "1 byte, 21 bytes, -1 bytes");
+    check("", "");
+}
