@@ -3,8 +3,10 @@
 use super::MAX_STEPS;
 use super::names::Names;
 use super::source::{Mark, Sources};
+use crate::scalar::Scalar;
 use crate::{LostBy, Origin, Place, Rejection, Step, StepKind};
 use skep_isa::{Insn, InsnIdx, decode_at};
+use std::collections::HashSet;
 
 /// Branches that are shown, the last ones.
 const MAX_BRANCHES: usize = 4;
@@ -12,8 +14,11 @@ const MAX_BRANCHES: usize = 4;
 /// Remarks in the order in which they happen, those that say most.
 pub(super) fn marks(sources: &Sources<'_>, rejection: &Rejection, names: &Names) -> Vec<Mark> {
     let mut said: Vec<(bool, Mark)> = Vec::new();
+    let mut pointers: HashSet<Place> = HashSet::new();
     for step in &rejection.path {
-        let Some(text) = remark(sources, step, names) else { continue };
+        let text = remark(sources, step, names, &pointers);
+        follow(step, &mut pointers);
+        let Some(text) = text else { continue };
         let is_branch = matches!(step.kind, StepKind::Branch { .. });
         // A loop passes the same place often: the last time counts.
         said.retain(|(_, mark)| mark.insn != step.insn || mark.text != text);
@@ -30,7 +35,48 @@ pub(super) fn marks(sources: &Sources<'_>, rejection: &Rejection, names: &Names)
     said.into_iter().map(|(_, mark)| mark).collect()
 }
 
-fn remark(sources: &Sources<'_>, step: &Step, names: &Names) -> Option<String> {
+/// Keeps track of which of the places in question hold addresses.
+fn follow(step: &Step, pointers: &mut HashSet<Place>) {
+    let (place, is_pointer) = match &step.kind {
+        StepKind::Origin { place, what } => {
+            let is_pointer = match what {
+                Origin::Lookup { .. } | Origin::Map { .. } | Origin::Stack => true,
+                Origin::Context { field, .. } => matches!(field, Some("data" | "data_end" | "data_meta")),
+                _ => false,
+            };
+            (*place, is_pointer)
+        }
+        StepKind::Copied { from, to } => (*to, pointers.contains(from)),
+        _ => return,
+    };
+    if is_pointer {
+        pointers.insert(place);
+    } else {
+        pointers.remove(&place);
+    }
+}
+
+/// `7`, `between 0 and 252, a multiple of 4`.
+fn bounds(number: &Scalar) -> String {
+    if let Some(value) = number.as_const() {
+        return value.cast_signed().to_string();
+    }
+    if number.is_unknown() {
+        return "any number".to_owned();
+    }
+    let mut text = if number.smin < 0 && (number.smin, number.smax) != (i64::MIN, i64::MAX) {
+        format!("between {} and {}", number.smin, number.smax)
+    } else {
+        format!("between {} and {}", number.umin, number.umax)
+    };
+    match number.tnum.max().trailing_zeros() {
+        0 => {}
+        zeros => text.push_str(&format!(", a multiple of {}", 1_u64 << zeros.min(63))),
+    }
+    text
+}
+
+fn remark(sources: &Sources<'_>, step: &Step, names: &Names, pointers: &HashSet<Place>) -> Option<String> {
     let (spec, program) = (sources.spec, sources.program);
     let name = |place: Place| match (names.get(place), place) {
         (Some(name), _) => format!("`{name}`"),
@@ -90,7 +136,12 @@ fn remark(sources: &Sources<'_>, step: &Step, names: &Names) -> Option<String> {
                 LostBy::Release => format!("{it} may no longer be used from here on"),
             }
         }
-        StepKind::Changed { place, now } => format!("{} is {now} after this", name(*place)),
+        // Constants are part of an address: only what is added beside them is known by bounds.
+        StepKind::Changed { place, now } if pointers.contains(place) => match now.as_const() {
+            Some(_) => return None,
+            None => format!("what is added to {} is {} after this", name(*place), bounds(now)),
+        },
+        StepKind::Changed { place, now } => format!("{} is {} after this", name(*place), bounds(now)),
         StepKind::Call { function } => match super::source::function_at(program, *function) {
             Some(function) => format!("calls `{function}`"),
             None => return None,
