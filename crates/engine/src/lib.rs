@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+mod command;
 mod kernel;
 mod packets;
 mod vm;

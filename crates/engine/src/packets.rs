@@ -1,12 +1,13 @@
 //! A capture as the source of events: packets go through the attached programs in file order, and those that none of them
 //! drops go to the output, as the programs left them.
 
+use crate::vm::{EventSource, Faults, has_much, is_packet};
 use crate::{Class, Error, PacketCounts, Packets, Summary};
 use skep_abi::ProgramType;
-use skep_object::ProgramSpec;
+use skep_object::{ProgramIdx, ProgramSpec};
 use skep_vm::context::{Arrival, Fate, LinkHeader, Outcome, PacketError, PacketRunner, RunError};
 use skep_vm::source::packets::{CaptureError, Format, Interface, LinkType, Reader, Writer};
-use skep_vm::{Fault, Program, Vm};
+use skep_vm::{Fault, Object, Program, Vm};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ enum Verdict {
 }
 
 /// A capture that is read, the programs that it goes through, and where it goes then.
-pub(crate) struct Feed {
+pub(crate) struct Capture {
     name: String,
     reader: Reader<Box<dyn Read>>,
     /// The output's name until the first packet, then its writer.
@@ -58,9 +59,9 @@ fn capture_error(error: &CaptureError) -> Error {
     Error::vm(class, error.to_string())
 }
 
-impl Feed {
+impl Capture {
     /// Opens the capture. The output is made when the first packet is there, so that a capture which is none leaves it alone.
-    pub(crate) fn open(packets: &Packets) -> Result<Feed, Error> {
+    pub(crate) fn open(packets: &Packets) -> Result<Capture, Error> {
         let reader = Reader::open(&packets.input).map_err(|error| capture_error(&error))?;
         if let Some(output) = &packets.output
             && packets.input != "-"
@@ -69,7 +70,7 @@ impl Feed {
             let text = format!("write {output}: it is the capture that is read; give another name to --out");
             return Err(Error::vm(Class::Usage, text));
         }
-        Ok(Feed {
+        Ok(Capture {
             name: packets.input.clone(),
             reader,
             output: packets.output.clone(),
@@ -79,53 +80,6 @@ impl Feed {
             ended: false,
             packet: Vec::new(),
         })
-    }
-
-    /// Lets the packets go through this program, after those attached before.
-    pub(crate) fn attach(&mut self, vm: &Vm, program: &Program, spec: &ProgramSpec) -> Result<String, String> {
-        let kind = program.kind();
-        let runner = PacketRunner::new(vm, program, spec.hook.attach_type, MAX_PACKET_BYTES)
-            .map_err(|error| error.to_string())?;
-        self.programs.push(Attached {
-            name: spec.name.clone(),
-            kind,
-            runner,
-            attach: spec.hook.attach_type,
-            verdicts: BTreeMap::new(),
-        });
-        Ok(format!("{} over {}", kind.short_name(), self.name))
-    }
-
-    pub(crate) fn detach(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            // Left early: what there is, is written out; the loss of the rest is what was asked for.
-            let _ = writer.finish();
-        }
-    }
-
-    /// Runs packets through until the time is up, the capture ends or `pause` says so. Gives whether there were any.
-    pub(crate) fn run(
-        &mut self,
-        timeout: Duration,
-        fault: &mut dyn FnMut(&Fault),
-        pause: &mut dyn FnMut() -> bool,
-    ) -> Result<bool, Error> {
-        if self.ended {
-            return Ok(false);
-        }
-        let deadline = Instant::now() + timeout;
-        loop {
-            if self.counts.read.is_multiple_of(LOOK_EVERY) && (Instant::now() >= deadline || pause()) {
-                // At least one packet a call, so that a slow clock cannot stop it all.
-                if !self.next(fault)? {
-                    return Ok(true);
-                }
-                return Ok(true);
-            }
-            if !self.next(fault)? {
-                return Ok(true);
-            }
-        }
     }
 
     /// One packet; `false` at the end of the capture.
@@ -223,9 +177,44 @@ impl Feed {
             None => Ok(()),
         }
     }
+}
 
-    /// What it has come to, once the capture has ended.
-    pub(crate) fn summary(&self, faults: u64) -> Option<Summary> {
+impl EventSource for Capture {
+    /// The packets go through this program after those attached before.
+    fn attach(&mut self, vm: &Vm, _: ProgramIdx, loaded: &Program, spec: &ProgramSpec) -> Result<String, String> {
+        let kind = loaded.kind();
+        if !is_packet(kind) {
+            return Err("a capture has packets only; programs of this type run at other events".to_owned());
+        }
+        let runner = PacketRunner::new(vm, loaded, spec.hook.attach_type, MAX_PACKET_BYTES)
+            .map_err(|error| error.to_string())?;
+        let attach = spec.hook.attach_type;
+        self.programs.push(Attached { name: spec.name.clone(), kind, runner, attach, verdicts: BTreeMap::new() });
+        Ok(format!("{} over {}", kind.short_name(), self.name))
+    }
+
+    fn run(&mut self, object: &Object, timeout: Duration, faults: &mut Faults) -> Result<bool, Error> {
+        if self.ended {
+            return Ok(false);
+        }
+        let deadline = Instant::now() + timeout;
+        // At least one packet a call, so that a slow clock cannot stop it all.
+        while self.next(&mut |fault| faults.add(fault))? {
+            if self.counts.read.is_multiple_of(LOOK_EVERY) && (Instant::now() >= deadline || has_much(object)) {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn detach(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            // Left early: what there is, is written out; the loss of the rest is what was asked for.
+            let _ = writer.finish();
+        }
+    }
+
+    fn summary(&self, faults: u64) -> Option<Summary> {
         let verdicts = self.programs.iter().flat_map(|attached| {
             let mut verdicts: Vec<_> = attached.verdicts.iter().collect();
             verdicts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));

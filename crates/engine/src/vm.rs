@@ -1,18 +1,16 @@
 //! The embedded engine: programs run in this process, on packets of a capture or on the system calls of a command.
 
+use crate::command::Followed;
+use crate::packets::Capture;
 use crate::{
     AttachOptions, Attached, Class, Contents, Engine, Entry, Error, Event, LoadOptions, Session, Source, Summary,
 };
 use skep_abi::{MapType, ProgramType};
-use skep_object::{MapIdx, ObjectSpec, ProgramIdx, ProgramSpec, Target};
-use skep_vm::context::TypedArgument;
-use skep_vm::source::syscalls::{self, Progress, Tracer, Until, Wants};
-use skep_vm::source::tracepoints::{self, Layout, RawArg};
-use skep_vm::{Context, Limits, Memory, Mode, Object, ObjectOptions, Printed, Runner, SystemHost, Vm};
-use std::ffi::OsString;
+use skep_object::{MapIdx, ObjectSpec, ProgramIdx, ProgramSpec};
+use skep_vm::{Limits, Memory, Mode, Object, ObjectOptions, Printed, Program, SystemHost, Vm};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Instructions that one run of a program may take, as many as the kernel's verifier would walk.
 const INSN_LIMIT: u64 = 1_000_000;
@@ -54,71 +52,77 @@ impl Engine for VmEngine {
             };
             Error::vm(class, format!("load {}: {error}", spec.name))
         })?;
-        let feed = match &self.source {
-            Source::None => Feed::None,
-            Source::Command(command) => Feed::Command(Box::new(Followed {
-                command: command.clone(),
-                wants: Wants::default(),
-                tracer: None,
-                end: None,
-            })),
-            Source::Packets(packets) => Feed::Packets(Box::new(crate::packets::Feed::open(packets)?)),
+        let source: Box<dyn EventSource> = match &self.source {
+            Source::None => Box::new(Nowhere),
+            Source::Command(command) => Box::new(Followed::new(command.clone(), vm.runner())),
+            Source::Packets(packets) => Box::new(Capture::open(packets)?),
         };
         Ok(Box::new(VmSession {
             warnings: object.warnings().to_vec(),
-            runner: vm.runner(),
             vm,
             host,
             object,
-            feed,
-            hooks: Vec::new(),
+            source,
             faults: Faults::default(),
             lost: Vec::new(),
         }))
     }
 }
 
-/// Where a session's events come from.
-enum Feed {
-    None,
-    Command(Box<Followed>),
-    Packets(Box<crate::packets::Feed>),
+/// Where the events come from that the programs of a session run at. One implementation a kind of source: a command that
+/// is followed, a capture; recorded events of the kernel are to be another.
+pub(crate) trait EventSource {
+    /// Takes a program on, to run at the events that its section names. Gives the place for people, or why it has none.
+    fn attach(&mut self, vm: &Vm, program: ProgramIdx, loaded: &Program, spec: &ProgramSpec) -> Result<String, String>;
+
+    /// Runs what is attached for the events that come until the time is up, the source ends or a buffer is filling up.
+    /// Gives whether the source was at work at all.
+    fn run(&mut self, object: &Object, timeout: Duration, faults: &mut Faults) -> Result<bool, Error>;
+
+    /// Lets go of every program, and of whatever the source itself has started.
+    fn detach(&mut self);
+
+    /// What it has come to, once it has ended; the number of faults is the session's.
+    fn summary(&self, faults: u64) -> Option<Summary>;
 }
 
-/// A command that is, or will be, followed.
-struct Followed {
-    command: Vec<OsString>,
-    wants: Wants,
-    tracer: Option<Tracer>,
-    end: Option<syscalls::End>,
+/// No source: programs are loaded and do not run.
+struct Nowhere;
+
+impl EventSource for Nowhere {
+    fn attach(&mut self, _: &Vm, _: ProgramIdx, loaded: &Program, _: &ProgramSpec) -> Result<String, String> {
+        Err(match loaded.kind() {
+            kind if is_packet(kind) => "its packets come from a capture: give one by --packets FILE".to_owned(),
+            _ => "its events are those of a command: give one behind --".to_owned(),
+        })
+    }
+
+    fn run(&mut self, _: &Object, _: Duration, _: &mut Faults) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn detach(&mut self) {}
+
+    fn summary(&self, _: u64) -> Option<Summary> {
+        None
+    }
 }
 
-/// A program and the event it runs at.
-struct Hook {
-    program: ProgramIdx,
-    at: At,
-}
-
-#[derive(Clone, Copy)]
-enum At {
-    Tracepoint(&'static Layout),
-    /// Arguments of a raw or BTF tracepoint, and whether its programs see them as `u64`s.
-    Raw {
-        args: &'static [RawArg],
-        enter: bool,
-    },
-    Packets,
+/// Whether programs of this type run on packets.
+pub(crate) fn is_packet(kind: ProgramType) -> bool {
+    use ProgramType as P;
+    matches!(kind, P::Xdp | P::SchedCls | P::SchedAct | P::SocketFilter | P::CgroupSkb)
 }
 
 /// Runs that ended early.
 #[derive(Default)]
-struct Faults {
+pub(crate) struct Faults {
     untold: Vec<String>,
     count: u64,
 }
 
 impl Faults {
-    fn add(&mut self, fault: &skep_vm::Fault) {
+    pub(crate) fn add(&mut self, fault: &skep_vm::Fault) {
         let text = fault.to_string();
         if self.count < SHOWN_FAULTS as u64 {
             self.untold.push(text);
@@ -129,125 +133,18 @@ impl Faults {
 
 /// What stands loaded in this process.
 struct VmSession {
-    runner: Runner,
     vm: Vm,
     host: Arc<SystemHost>,
     object: Object,
-    feed: Feed,
-    hooks: Vec<Hook>,
+    source: Box<dyn EventSource>,
     warnings: Vec<String>,
     faults: Faults,
     /// What has been reported as lost, by buffer.
     lost: Vec<(MapIdx, u64)>,
 }
 
-impl VmSession {
-    fn attach_tracepoint(&mut self, program: &ProgramSpec) -> Result<(At, String), String> {
-        let Feed::Command(followed) = &mut self.feed else {
-            return Err("its events are those of a command: give one behind --".to_owned());
-        };
-        let wants = &mut followed.wants;
-        let unknown = || "its section does not say which tracepoint".to_owned();
-        match &program.hook.target {
-            Target::Tracepoint(at) => {
-                let (category, name) = at.as_ref().ok_or_else(unknown)?;
-                let layout = tracepoints::find(category, name).map_err(|missing| missing.to_string())?;
-                layout.add_to(wants);
-                Ok((At::Tracepoint(layout), format!("tracepoint {category}/{name}")))
-            }
-            Target::RawTracepoint(name) | Target::BtfTracepoint(name) => {
-                let name = name.as_ref().ok_or_else(unknown)?;
-                let args = tracepoints::raw(name).map_err(|missing| missing.to_string())?;
-                let enter = args.contains(&RawArg::Number);
-                *(if enter { &mut wants.enter } else { &mut wants.exit }) = syscalls::Calls::All;
-                Ok((At::Raw { args, enter }, format!("raw tracepoint {name}")))
-            }
-            _ => Err(format!(
-                "programs of type {} run at events that only the kernel sees; use --engine kernel",
-                program.hook.prog_type.short_name()
-            )),
-        }
-    }
-
-    /// Runs what is attached for the events of the command, up to the deadline or until a buffer fills.
-    fn follow(&mut self, timeout: Duration) -> Result<bool, Error> {
-        let VmSession { runner, object, feed, hooks, faults, .. } = self;
-        let Feed::Command(followed) = feed else { return Ok(false) };
-        if followed.end.is_some() {
-            return Ok(false);
-        }
-        let fail = |error: syscalls::TraceError| {
-            let class = match error {
-                syscalls::TraceError::Exec { .. } => Class::Usage,
-                _ => Class::NotPermittedOrUnsupported,
-            };
-            Error::vm(class, error.to_string())
-        };
-        let tracer = match &mut followed.tracer {
-            Some(tracer) => tracer,
-            none => none.insert(
-                Tracer::start(&syscalls::Command::new(followed.command.iter().cloned()), &followed.wants)
-                    .map_err(fail)?,
-            ),
-        };
-        let mut record = Vec::new();
-        let until = Until { deadline: Instant::now().checked_add(timeout), stop: None };
-        let progress = tracer.run(until, &mut |event, task| {
-            let mut is_set = false;
-            for hook in hooks.iter() {
-                let Some(program) = object.program(hook.program) else { continue };
-                let mut context = match hook.at {
-                    At::Tracepoint(layout) => {
-                        if !layout.encode(event, task, &mut record) {
-                            continue;
-                        }
-                        Context::tracepoint(&record)
-                    }
-                    At::Raw { args, enter } => {
-                        let (number, result) = match (&event.kind, enter) {
-                            (syscalls::EventKind::SysEnter(call), true) => (call.number, 0),
-                            (syscalls::EventKind::SysExit(call), false) => (call.number, call.result),
-                            _ => continue,
-                        };
-                        let Some(registers) = task.registers() else { continue };
-                        raw_context(args, number, result, &tracepoints::pt_regs(&registers))
-                    }
-                    At::Packets => continue,
-                };
-                if !is_set {
-                    runner.set_task(Arc::new(task.stopped()));
-                    is_set = true;
-                }
-                if let Err(fault) = runner.run(program, &mut context) {
-                    faults.add(&fault);
-                }
-            }
-            match is_set && has_much(object) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        match progress.map_err(fail)? {
-            Progress::Ended(end) => followed.end = Some(end),
-            Progress::TimedOut | Progress::Stopped | Progress::Broke => {}
-        }
-        Ok(true)
-    }
-}
-
-/// The context of a raw tracepoint program: its arguments, and behind them the registers that one of them points to.
-fn raw_context(args: &[RawArg], number: i64, result: i64, registers: &[u8; 168]) -> Context<'static> {
-    let described = args.iter().map(|arg| match arg {
-        RawArg::Registers => (TypedArgument::Registers, 0),
-        RawArg::Number => (TypedArgument::Number, number as u64),
-        RawArg::Result => (TypedArgument::Number, result as u64),
-    });
-    let (types, values): (Vec<_>, Vec<_>) = described.unzip();
-    Context::typed_arguments(&types, &values, registers)
-}
-
 /// Whether a buffer of records is filling up, so that it is time to print.
-fn has_much(object: &Object) -> bool {
+pub(crate) fn has_much(object: &Object) -> bool {
     let maps = object.spec().maps.iter().enumerate();
     maps.filter(|(_, map)| map.map_type == MapType::Ringbuf).any(|(index, spec)| {
         // BPF_RB_AVAIL_DATA
@@ -279,26 +176,8 @@ impl Session for VmSession {
             let text = format!("attach {} ({}) in the embedded engine: {why}", spec.name, spec.section);
             Error::vm(Class::NotPermittedOrUnsupported, text)
         };
-        let is_packet = matches!(
-            spec.hook.prog_type,
-            ProgramType::Xdp
-                | ProgramType::SchedCls
-                | ProgramType::SchedAct
-                | ProgramType::SocketFilter
-                | ProgramType::CgroupSkb
-        );
-        let (at, place) = match (&mut self.feed, is_packet) {
-            (Feed::Packets(feed), true) => {
-                let program = self.object.program(program).ok_or(Error::NoProgram(program.0))?;
-                (At::Packets, feed.attach(&self.vm, program, &spec).map_err(refuse)?)
-            }
-            (Feed::Packets(_), false) => {
-                return Err(refuse("a capture has packets only; programs of this type run at other events".to_owned()));
-            }
-            (_, true) => return Err(refuse("its packets come from a capture: give one by --packets FILE".to_owned())),
-            (_, false) => self.attach_tracepoint(&spec).map_err(refuse)?,
-        };
-        self.hooks.push(Hook { program, at });
+        let loaded = self.object.program(program).ok_or(Error::NoProgram(program.0))?;
+        let place = self.source.attach(&self.vm, program, loaded, &spec).map_err(refuse)?;
         Ok(Attached { program, place, note: None, leftover: None, iterates: false })
     }
 
@@ -313,25 +192,11 @@ impl Session for VmSession {
     }
 
     fn detach(&mut self) {
-        self.hooks.clear();
-        match &mut self.feed {
-            // Whatever still runs of the command ends with its tracer.
-            Feed::Command(followed) => followed.tracer = None,
-            Feed::Packets(feed) => feed.detach(),
-            Feed::None => {}
-        }
+        self.source.detach();
     }
 
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
-        let went_on = match &mut self.feed {
-            Feed::None => false,
-            Feed::Command(_) if self.hooks.is_empty() => false,
-            Feed::Command(_) => self.follow(timeout)?,
-            Feed::Packets(feed) => {
-                let VmSession { object, faults, .. } = self;
-                feed.run(timeout, &mut |fault| faults.add(fault), &mut || has_much(object))?
-            }
-        };
+        let went_on = self.source.run(&self.object, timeout, &mut self.faults)?;
         let mut count = 0;
         let VmSession { object, lost, host, faults, .. } = self;
         for (index, spec) in object.spec().maps.iter().enumerate() {
@@ -425,14 +290,6 @@ impl Session for VmSession {
     }
 
     fn summary(&self) -> Option<Summary> {
-        let faults = self.faults.count;
-        match &self.feed {
-            Feed::None => None,
-            Feed::Command(followed) => {
-                let end = followed.end?;
-                Some(Summary { exit_code: Some(end.exit_code()), verdicts: Vec::new(), packets: None, faults })
-            }
-            Feed::Packets(feed) => feed.summary(faults),
-        }
+        self.source.summary(self.faults.count)
     }
 }
