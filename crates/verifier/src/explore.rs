@@ -531,8 +531,8 @@ impl<'e, 'a> Verifier<'e, 'a> {
                 let (mut regs, mut slots) = (0, self.live.slots.get(callsite).copied().unwrap_or(u64::MAX));
                 let next = callsite + self.env.insns.get(callsite).map_or(1, |insn| insn.slots() as usize);
                 regs |= self.live.regs.get(next).copied().unwrap_or(u16::MAX) & !0b11_1111;
-                // A callback's caller is looked at again.
-                regs |= self.live.regs.get(callsite).copied().unwrap_or(u16::MAX) & !0b11_1111;
+                // The call of a callback is looked at again, with the arguments it has.
+                regs |= self.live.regs.get(callsite).copied().unwrap_or(u16::MAX);
                 slots |= self.live.slots.get(next).copied().unwrap_or(u64::MAX);
                 (regs, slots)
             };
