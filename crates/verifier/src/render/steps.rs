@@ -7,28 +7,32 @@ use crate::scalar::Scalar;
 use crate::{LostBy, Origin, Place, Rejection, Step, StepKind};
 use skep_isa::{Insn, InsnIdx, decode_at};
 use std::collections::HashSet;
+use std::mem::{Discriminant, discriminant};
 
 /// Branches that are shown, the last ones.
 const MAX_BRANCHES: usize = 4;
 
 /// Remarks in the order in which they happen, those that say most.
 pub(super) fn marks(sources: &Sources<'_>, rejection: &Rejection, names: &Names) -> Vec<Mark> {
-    let mut said: Vec<(bool, Mark)> = Vec::new();
+    let mut said: Vec<(Discriminant<StepKind>, Mark)> = Vec::new();
     let mut pointers: HashSet<Place> = HashSet::new();
     for step in &rejection.path {
         let text = remark(sources, step, names, &pointers);
         follow(step, &mut pointers);
         let Some(text) = text else { continue };
-        let is_branch = matches!(step.kind, StepKind::Branch { .. });
         // A loop passes the same place often: the last time counts.
-        said.retain(|(_, mark)| mark.insn != step.insn || mark.text != text);
-        said.push((is_branch, Mark { insn: step.insn, text: super::clean(&text), primary: false }));
+        let kind = discriminant(&step.kind);
+        said.retain(|(other, mark)| mark.insn != step.insn || *other != kind);
+        said.push((kind, Mark { insn: step.insn, text: super::clean(&text), primary: false }));
     }
-    let mut branches = said.iter().filter(|(is_branch, _)| *is_branch).count();
+    let is_branch = |kind: &Discriminant<StepKind>| *kind == discriminant(&StepKind::Branch { taken: true });
+    let mut branches = said.iter().filter(|(kind, _)| is_branch(kind)).count();
     let mut others = said.len() - branches;
-    said.retain(|(is_branch, _)| {
-        let left = if *is_branch { &mut branches } else { &mut others };
-        let most = if *is_branch { MAX_BRANCHES } else { MAX_STEPS - MAX_BRANCHES };
+    said.retain(|(kind, _)| {
+        let (left, most) = match is_branch(kind) {
+            true => (&mut branches, MAX_BRANCHES),
+            false => (&mut others, MAX_STEPS - MAX_BRANCHES),
+        };
         *left -= 1;
         *left < most
     });
