@@ -25,6 +25,7 @@ pub mod flags;
 pub mod helpers;
 pub mod insn;
 pub mod kfunc;
+pub mod kfuncs;
 pub mod licence;
 pub mod map_helpers;
 pub mod maps;
