@@ -131,6 +131,10 @@ codes! {
     FramePointer = 50, "the frame pointer cannot be written";
     /// What cannot be attached or loaded as it is described (target type missing, hook unknown).
     Hook = 51, "the place the program is for does not fit";
+    /// A string that must be a constant of the program is not.
+    ConstString = 52, "a string must be a constant of the program";
+    /// A format string that the kernel does not take.
+    Format = 53, "this format string is not one that the kernel takes";
 }
 
 impl Code {

@@ -327,6 +327,10 @@ impl Verifier<'_, '_> {
             wanted.frame = below;
             Ok(())
         };
+        // A tail call out of a function, after which its caller goes on.
+        if call == Call::Helper(12) && subsequent.is_some_and(|next| next != at + 1) {
+            return Err(Lost);
+        }
         if let Call::Subprog(_) = call {
             let callee = self.env.insn(at).and_then(|insn| insn.target(InsnIdx(at)));
             let callee =

@@ -1,12 +1,25 @@
 //! Calls of helpers and kernel functions: what they take, what they give, what they take on and release.
+//!
+//! A helper's prototype is data ([`skep_abi::helpers`]). A call goes through it once: may this program call it here; each
+//! argument ([`args`], [`maps`] for maps, [`strings`] for constant strings); what it gives back ([`references`]); what is
+//! particular to it (tail calls, [`callback`]s, formats); its result ([`result`]).
 
-use skep_abi::helpers::{self, ArgKind, RetKind};
+mod args;
+mod callback;
+mod maps;
+mod references;
+mod result;
+mod strings;
+
+use skep_abi::helpers::{self, Helper, HelperFlags, Signature};
+use skep_abi::{AttachType, ProgramType};
 use skep_isa::Reg;
 
 use crate::Code;
+use crate::call::args::CallMeta;
 use crate::cfg::kfunc_name;
 use crate::explore::Verifier;
-use crate::state::{RegFlags, RegKind, RegState};
+use crate::state::{Held, RegFlags, RegKind, RegState};
 use crate::stop::Stop;
 
 impl Verifier<'_, '_> {
@@ -35,21 +48,106 @@ impl Verifier<'_, '_> {
             return Err(Stop::reject(Code::Licence, format!("{} is for GPL-compatible programs", helper.name))
                 .kernel("cannot call GPL-restricted function from non-GPL compatible program"));
         }
-        if !signature.args.iter().all(|arg| arg.kind == ArgKind::Anything) || signature.ret.kind != RetKind::Integer {
-            return Err(Stop::unsupported(format!("helper {}", helper.name)));
+        self.check_place_of_call(at, helper, signature)?;
+        let mut meta = CallMeta::new(id, helper.name, signature);
+        for index in 0..signature.args.len() {
+            self.check_arg(&mut meta, signature, index)?;
         }
-        for (number, _) in (1u8..).zip(signature.args) {
-            if let Some(reg) = Reg::new(number) {
-                self.read(reg)?;
+        if let Some((reg, size)) = meta.fill {
+            let memory = *self.cur.reg(reg);
+            self.fill_stack(&memory, 0, size)?;
+        }
+        self.release_argument(&meta)?;
+        let mut changes_packet = signature.flags.contains(HelperFlags::CHANGES_PACKET);
+        match helper.name {
+            "bpf_tail_call" => {
+                let Some((map, _)) = meta.map else { return Err(Stop::unsupported("a tail call without a map")) };
+                self.check_tail_call(map)?;
+                // Where it succeeds in the entry function nothing comes back; where it fails nothing was changed.
+                changes_packet = self.cur.frames.depth() > 0;
+            }
+            "bpf_get_local_storage" if !self.cur.reg(Reg::R2).is_null() => {
+                return Err(Stop::reject(Code::ArgumentType, "r2 is not 0")
+                    .title("the flags of bpf_get_local_storage must be 0")
+                    .about(Reg::R2)
+                    .kernel("get_local_storage() doesn't support non-zero flags"));
+            }
+            "bpf_snprintf" => self.check_snprintf()?,
+            _ => {}
+        }
+        if signature.flags.contains(HelperFlags::CALLBACK) {
+            self.check_callback(&meta)?;
+        }
+        let result = self.helper_result(&meta, signature)?;
+        self.finish_call(result);
+        if changes_packet {
+            self.forget_packet();
+        }
+        Ok(())
+    }
+
+    /// What a call demands of its place: sections that are open, sleeping, the attach type.
+    fn check_place_of_call(&self, at: u32, helper: &'static Helper, signature: &Signature) -> Result<(), Stop> {
+        let _ = at;
+        let (name, id) = (helper.name, helper.id);
+        let duties = &self.cur.duties;
+        if duties.locks > 0 && name != "bpf_spin_unlock" {
+            return Err(Stop::reject(Code::LockBalance, format!("calls {name} while a lock is held"))
+                .title("only bpf_spin_unlock can be called while a lock is held")
+                .help("do the call before the lock is taken or after it is given back")
+                .kernel("function calls are not allowed while holding a lock"));
+        }
+        if signature.might_sleep() {
+            let section = if duties.rcu > 0 {
+                Some(("within an RCU section", format!("sleepable helper {name}#{id} in rcu_read_lock region")))
+            } else if duties.preempt > 0 {
+                Some(("while preemption is off", format!("sleepable helper {name}#{id} in non-preemptible region")))
+            } else if duties.held.iter().any(|held| matches!(held.what, Held::Other(_))) {
+                Some(("while interrupts are off", format!("sleepable helper {name}#{id} in IRQ-disabled region")))
+            } else if !self.cur.sleepable {
+                Some(("in a program that may not sleep", "helper call might sleep in a non-sleepable prog".to_owned()))
+            } else {
+                None
+            };
+            if let Some((place, kernel)) = section {
+                let stop = Stop::reject(Code::MaySleep, format!("{name} may sleep"))
+                    .title(format!("{name} is called {place}"))
+                    .kernel(kernel);
+                return Err(if place.starts_with("in a program") {
+                    stop.help("programs that may sleep have sections such as SEC(\"fentry.s/...\"), SEC(\"lsm.s/...\"), SEC(\"syscall\")")
+                } else {
+                    stop.help("end the section first")
+                });
             }
         }
-        let result = if id == 8 {
-            crate::subprog::between(0, i64::from(self.env.options.cpus.max(1)) - 1)
-        } else {
-            RegState::unknown()
-        };
-        self.finish_call(result);
+        if helper.conditional.contains(self.env.place.prog_type) {
+            self.check_attach_type_of_call(helper)?;
+        }
         Ok(())
+    }
+
+    /// Helpers that a program type has at some attach types only.
+    fn check_attach_type_of_call(&self, helper: &'static Helper) -> Result<(), Stop> {
+        use AttachType as A;
+        use ProgramType as P;
+        let (program, attach) = (self.env.place.prog_type, self.env.place.attach);
+        let allowed = match (helper.name, program) {
+            // Only the licence depends on it.
+            ("bpf_get_func_ip", _) => true,
+            ("bpf_bind", P::CgroupSockAddr) => {
+                matches!(attach, Some(A::CgroupInet4Connect | A::CgroupInet6Connect))
+            }
+            ("bpf_get_local_storage", P::Lsm) => attach == Some(A::LsmCgroup),
+            ("bpf_setsockopt" | "bpf_getsockopt", P::CgroupSockAddr) => true,
+            ("bpf_setsockopt" | "bpf_getsockopt", P::Tracing) => attach == Some(A::TraceIter),
+            _ => return Err(Stop::unsupported(format!("{} in {program} programs", helper.name))),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let place = attach.map_or_else(String::new, |attach| format!(" attached as {attach}"));
+        Err(Stop::reject(Code::HelperNotAllowed, format!("{program} programs{place} cannot call {}", helper.name))
+            .kernel(format!("program of this type cannot use helper {}#{}", helper.name, helper.id)))
     }
 
     /// A call of a kernel function, by BTF id where it is not relocated.
