@@ -76,6 +76,8 @@ struct Arith<'b, 'c, 'd> {
     packet_loads: bool,
     /// Instructions that are still to be written, about.
     budget: usize,
+    /// Whether this is not the entry function.
+    function: bool,
     /// Loops that may still be written: a verifier walks through every round.
     loops: usize,
 }
@@ -101,6 +103,7 @@ pub(crate) fn generate(entry: Entry, c: &mut Choices<'_>) -> Draft {
         packet_loads: entry == Entry::Socket,
         budget,
         loops: 3,
+        function: false,
     };
     main.prologue();
     main.start();
@@ -123,6 +126,7 @@ pub(crate) fn generate(entry: Entry, c: &mut Choices<'_>) -> Draft {
             packet_loads: false,
             budget: 5 + budget / 4,
             loops: 1,
+            function: true,
         };
         sub.start();
         sub.statements(0);
@@ -374,6 +378,15 @@ impl Arith<'_, '_, '_> {
         } else {
             self.b.alu(Width::W32, AluOp::Mov, at, Source::Reg(index));
             self.b.alu32_k(AluOp::And, at, mask);
+        }
+        if base == Reg::FP && self.function {
+            // Linux 6.18 takes what comes of `index += r10` in a function for an address in the caller's stack.
+            self.b.mov(dst, base);
+            self.b.add(dst, at);
+            self.b.load(size, dst, dst, off);
+            self.set(dst);
+            self.set(at);
+            return;
         }
         self.b.add(at, base);
         if self.c.chance(60) {

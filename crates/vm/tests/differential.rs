@@ -3,13 +3,14 @@
 //! must be the same; so must a run that is cut short by a limit on instructions.
 //!
 //! 10,000 programs; `SKEP_DIFFERENTIAL=1000000 cargo test --release -p skep-vm --test differential` for more (that is what
-//! `cargo xtask fuzz` does), `SKEP_DIFFERENTIAL_SEED` to begin elsewhere.
+//! `cargo xtask fuzz` does), `SKEP_DIFFERENTIAL_SEED` to begin elsewhere, `SKEP_DIFFERENTIAL_FILE` for the text of one program.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use skep_abi::{MapType, ProgramType};
+use skep_isa::{Insn, Reg, Source};
 use skep_kernel::load::{LoadOptions, load};
 use skep_kernel::{TestInput, Update};
 use skep_object::ProgramIdx;
@@ -262,6 +263,23 @@ fn in_kernel(program: &Generated, expected: &Outcome, counts: &Counts) -> Result
     Ok(())
 }
 
+/// What two differences of the same kind have in common: the first words.
+fn kind(why: &str) -> Vec<&str> {
+    why.split_whitespace().take(3).collect()
+}
+
+/// The program as small as it differs in the same way. The stack stays written: what never was is not the same anywhere.
+fn smaller(program: &Generated, kernel: bool, why: &str) -> Generated {
+    let written = |program: &Generated| {
+        let write = |insn: &&Insn| matches!(insn, Insn::Store { base: Reg::R10, src: Source::Imm(_), .. });
+        program.insns.iter().filter(write).count()
+    };
+    program.shrink(|candidate| {
+        written(candidate) == written(program)
+            && compare(candidate, kernel, &Counts::default()).is_err_and(|now| kind(&now) == kind(why))
+    })
+}
+
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
@@ -273,6 +291,14 @@ fn every_way_to_run_a_program_gives_the_same() {
     let root = skep_kernel::privilege::Capabilities::current().has("CAP_SYS_ADMIN");
     if !root {
         eprintln!("needs root for the kernel's part, which is not run");
+    }
+    if let Ok(path) = std::env::var("SKEP_DIFFERENTIAL_FILE") {
+        let text = std::fs::read_to_string(&path).expect("the file can be read");
+        let program = Generated::parse(&text).expect("the text of a program");
+        if let Err(why) = compare(&program, root, &Counts::default()) {
+            panic!("{why}\n{}", smaller(&program, root, &why));
+        }
+        return;
     }
     let families: Vec<Family> = Family::ALL.iter().copied().filter(|family| family.is_repeatable()).collect();
     // Most are of those that run on plain memory or a packet and use every instruction.
@@ -296,7 +322,7 @@ fn every_way_to_run_a_program_gives_the_same() {
                     // The kernel loads each; one of eight is enough of that.
                     let kernel = root && index.is_multiple_of(8);
                     if let Err(why) = compare(&program, kernel, &counts) {
-                        let small = program.shrink(|candidate| compare(candidate, kernel, &Counts::default()).is_err());
+                        let small = smaller(&program, kernel, &why);
                         let now = compare(&small, kernel, &Counts::default()).err().unwrap_or_default();
                         failures
                             .lock()
@@ -330,7 +356,7 @@ fn a_wrong_number_shows() {
         let program = generate(Family::ArithMemory, seed, &Options::repeatable());
         let mut wrong = program.clone();
         let place = Choices::seeded(seed).below(wrong.insns.len());
-        let Some(skep_isa::Insn::Alu { src: skep_isa::Source::Imm(imm), .. }) = wrong.insns.get_mut(place) else {
+        let Some(Insn::Alu { src: Source::Imm(imm), .. }) = wrong.insns.get_mut(place) else {
             continue;
         };
         *imm ^= 1;

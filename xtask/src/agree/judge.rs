@@ -81,6 +81,17 @@ impl Judge {
         }
     }
 
+    /// All that the kernel's verifier says of it, every path of an accepted program too.
+    pub fn log(&self, program: &Generated) -> String {
+        let options =
+            LoadOptions { log_level: LogLevel::Level2, refusal_level: LogLevel::Level2, ..LoadOptions::default() };
+        match load(&program.to_spec(), &options) {
+            Ok(loaded) => loaded.programs().map(|program| program.log().to_owned()).collect(),
+            Err(LoadError::Program(refusal)) => refusal.log.clone(),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Checks it by the running kernel's rules.
     pub fn skep(&self, program: &Generated) -> SkepSays {
         let spec = program.to_spec();

@@ -104,9 +104,9 @@ fn families(args: &Args) -> Result<Vec<Family>> {
 }
 
 fn show(judge: &Judge, program: &Generated) -> Result<()> {
-    println!("{program}");
-    match judge.kernel(program, true) {
-        KernelSays::Refuses { errno, log, .. } => println!("{log}\nkernel: refuses ({errno})"),
+    println!("{program}\n{}", judge.log(program));
+    match judge.kernel(program, false) {
+        KernelSays::Refuses { errno, message, .. } => println!("kernel: refuses ({errno}): {message}"),
         other => println!("kernel: {other:?}"),
     }
     println!("skep: {:?}", judge.skep(program));
@@ -157,8 +157,12 @@ pub fn run(judge: &Judge, args: &Args, families: &[Family], options: &Options) -
                         },
                         false => judge.skep(&program),
                     };
+                    let outcome = Outcome::of(&kernel, &skep);
+                    let explained = (outcome.is_disagreement() && !args.kernel_only)
+                        .then(|| explain(judge, &program, outcome, &known))
+                        .flatten();
                     let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    tally.add(program, &kernel, &skep, &known);
+                    tally.add(program, &kernel, &skep, explained);
                 }
             });
         }
@@ -166,13 +170,29 @@ pub fn run(judge: &Judge, args: &Args, families: &[Family], options: &Options) -
     Ok(tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
+/// The name of the known disagreement that this is. What explains a program is looked for in what is left of it when all
+/// is dropped that does not matter.
+fn explain(judge: &Judge, program: &Generated, outcome: Outcome, known: &[Known]) -> Option<String> {
+    let small = smaller(judge, program, outcome);
+    let (kernel, skep) = (judge.kernel(&small, false), judge.skep(&small));
+    known.iter().find(|known| known.explains(outcome, &kernel, &skep, &small)).map(|known| known.name.clone())
+}
+
+/// The program as small as both go on to say what they say of it.
+fn smaller(judge: &Judge, program: &Generated, outcome: Outcome) -> Generated {
+    let key = signature(outcome, &judge.kernel(program, false), &judge.skep(program));
+    // Some programs take the verifiers seconds; what is not small by then stays as it is.
+    let deadline = Instant::now() + SHRINK_TIME;
+    program.shrink(|candidate| {
+        Instant::now() < deadline && signature(outcome, &judge.kernel(candidate, false), &judge.skep(candidate)) == key
+    })
+}
+
 impl Tally {
-    fn add(&mut self, program: Generated, kernel: &KernelSays, skep: &SkepSays, known: &[Known]) {
+    fn add(&mut self, program: Generated, kernel: &KernelSays, skep: &SkepSays, explained: Option<String>) {
         let mut outcome = Outcome::of(kernel, skep);
-        if outcome.is_disagreement()
-            && let Some(known) = known.iter().find(|known| known.explains(outcome, kernel, skep))
-        {
-            *self.explained.entry(known.name.clone()).or_default() += 1;
+        if let Some(name) = explained {
+            *self.explained.entry(name).or_default() += 1;
             outcome = Outcome::Explained;
         }
         for row in [format!("1 {}", program.family), format!("2 {}", type_name(&program)), "3 all".to_owned()] {
@@ -281,12 +301,7 @@ fn write_found(judge: &Judge, tally: &Tally, out: &Path, most: usize) -> Result<
         if *times > 2 {
             continue;
         }
-        // Some programs take the verifiers seconds; what is not small by then stays as it is.
-        let deadline = Instant::now() + SHRINK_TIME;
-        let small = program.shrink(|candidate| {
-            Instant::now() < deadline
-                && signature(*outcome, &judge.kernel(candidate, false), &judge.skep(candidate)) == key
-        });
+        let small = smaller(judge, program, *outcome);
         let path = out.join(format!("{}.txt", program.name));
         std::fs::write(&path, report(judge, &small, *outcome)).with_context(|| format!("write {}", path.display()))?;
         println!("{}: {}", outcome.title(), path.display());

@@ -8,24 +8,24 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Most rounds of `bpf_loop`. Source: `BPF_MAX_LOOPS`.
-const MAX_LOOPS: u32 = 8 * 1024 * 1024;
+const MAX_LOOPS: u64 = 8 * 1024 * 1024;
 
 /// `bpf_loop`: rounds made.
 pub(super) fn bpf_loop(env: &mut Env, [rounds, callback, context, flags, _]: [u64; 5]) -> HelperResult {
-    let rounds = rounds as u32;
     if flags != 0 {
         return fail(libc::EINVAL);
     }
     if rounds > MAX_LOOPS {
-        // The verifier replaces the call by a loop, which sets the lower half of r0 only.
+        // The verifier replaces the call by a loop, which looks at all of r1 (the helper itself would take the lower half)
+        // and sets the lower half of r0 only.
         return fail32(libc::E2BIG);
     }
-    for round in 0..u64::from(rounds) {
+    for round in 0..rounds {
         if env.call_back(callback, [round, context, 0, 0, 0])? != 0 {
             return Ok(round + 1);
         }
     }
-    Ok(rounds.into())
+    Ok(rounds)
 }
 
 /// How long an unverified program may wait for a lock: its bytes could be anything.
