@@ -10,6 +10,7 @@
 //! The places are the kernel's, so that the number of instructions looked at is about the kernel's too.
 
 use skep_abi::helpers::{self, HelperFlags};
+use skep_abi::kfunc::KfuncFlags;
 use skep_isa::{Call, Insn, InsnIdx, Wide};
 use skep_object::{ExternKind, RelocKind};
 
@@ -129,7 +130,12 @@ pub(crate) fn build(env: &mut Env<'_>) -> Result<Cfg, Stop> {
                         }
                     }
                     Call::Kfunc { btf_id, .. } => {
-                        if kfunc_name(env, at, btf_id).is_some_and(is_iter_next) {
+                        let name = kfunc_name(env, at, btf_id);
+                        effects[caller].2 |= name == Some("bpf_xdp_pull_data");
+                        effects[caller].3 |= name
+                            .and_then(skep_abi::kfuncs::by_name)
+                            .is_some_and(|kfunc| kfunc.flags.contains(KfuncFlags::SLEEPABLE));
+                        if name.is_some_and(is_iter_next) {
                             mark(at, Mark::PRUNE | Mark::FORCE | Mark::ITER_NEXT);
                         }
                     }

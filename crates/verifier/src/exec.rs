@@ -197,7 +197,7 @@ impl Verifier<'_, '_> {
             skep_abi::MapType::Arena => Err(Stop::unsupported("arena maps")),
             skep_abi::MapType::InsnArray => Err(Stop::unsupported("instruction array maps")),
             skep_abi::MapType::StructOps => Err(Stop::unsupported("struct_ops maps")),
-            _ => Ok(()),
+            _ => self.check_map_fields(info),
         }
     }
 

@@ -430,6 +430,8 @@ impl Verifier<'_, '_> {
         }
         let open = if duties.locks > 0 {
             Some(("a lock is held", "bpf_spin_unlock()", "bpf_spin_lock-ed"))
+        } else if duties.held.iter().any(|held| held.what == crate::call::IRQ) {
+            Some(("interrupts are off", "bpf_local_irq_restore()", "bpf_local_irq_save-ed"))
         } else if duties.rcu > 0 {
             Some(("an RCU section is open", "bpf_rcu_read_unlock()", "bpf_rcu_read_lock-ed"))
         } else if duties.preempt > 0 {

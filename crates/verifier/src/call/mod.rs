@@ -6,10 +6,17 @@
 
 mod args;
 mod callback;
+mod dynptr;
+mod iter;
+mod kfunc;
+mod lock;
 mod maps;
 mod references;
 mod result;
 mod strings;
+mod timer;
+
+pub(crate) use lock::IRQ;
 
 use skep_abi::helpers::{self, Helper, HelperFlags, Signature};
 use skep_abi::{AttachType, ProgramType};
@@ -17,7 +24,6 @@ use skep_isa::Reg;
 
 use crate::Code;
 use crate::call::args::CallMeta;
-use crate::cfg::kfunc_name;
 use crate::explore::Verifier;
 use crate::state::{Held, RegFlags, RegKind, RegState};
 use crate::stop::Stop;
@@ -49,6 +55,12 @@ impl Verifier<'_, '_> {
                 .kernel("cannot call GPL-restricted function from non-GPL compatible program"));
         }
         self.check_place_of_call(at, helper, signature)?;
+        match id {
+            93 | 94 => return self.call_spin_lock(id),
+            169..=172 => return self.call_timer_helper(id),
+            197..=203 => return self.call_dynptr_helper(id),
+            _ => {}
+        }
         let mut meta = CallMeta::new(id, helper.name, signature);
         for index in 0..signature.args.len() {
             self.check_arg(&mut meta, signature, index)?;
@@ -150,12 +162,6 @@ impl Verifier<'_, '_> {
             .kernel(format!("program of this type cannot use helper {}#{}", helper.name, helper.id)))
     }
 
-    /// A call of a kernel function, by BTF id where it is not relocated.
-    pub(crate) fn check_kfunc_call(&mut self, at: u32, btf_id: i32) -> Result<(), Stop> {
-        let name = kfunc_name(self.env, at, btf_id).unwrap_or("?").to_owned();
-        Err(Stop::unsupported(format!("kernel function {name}")))
-    }
-
     /// After a call: r1 to r5 hold nothing, r0 the result.
     pub(crate) fn finish_call(&mut self, result: RegState) {
         let frame = self.cur.top_mut();
@@ -172,22 +178,5 @@ impl Verifier<'_, '_> {
         let index = usize::try_from(-off / 8 - 1).ok()?;
         let slot = self.cur.frames.get(frame)?.slot(index)?;
         matches!(slot.reg.kind, RegKind::Iter(_)).then_some(!slot.reg.flags.any(RegFlags::DRAINED))
-    }
-
-    /// A store is about to hit this slot: if a dynptr is there, it ends, unless it must be released.
-    pub(crate) fn destroy_dynptr_at(&mut self, frame: usize, index: usize) -> Result<(), Stop> {
-        let is_dynptr = self
-            .cur
-            .frames
-            .get(frame)
-            .and_then(|state| state.slot(index))
-            .is_some_and(|slot| matches!(slot.reg.kind, RegKind::Dynptr(_)));
-        if is_dynptr { Err(Stop::unsupported("overwriting a dynptr")) } else { Ok(()) }
-    }
-
-    /// An argument of a global function that is declared as a dynptr.
-    pub(crate) fn check_global_dynptr(&mut self, reg: Reg) -> Result<(), Stop> {
-        let _ = reg;
-        Err(Stop::unsupported("dynptrs as arguments of global functions"))
     }
 }
