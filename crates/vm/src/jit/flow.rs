@@ -9,6 +9,8 @@ use crate::code::{Code, Kind};
 pub(super) struct Flow {
     /// By operation: whether a jump or a call of the program leads here.
     pub(super) entered: Box<[bool]>,
+    /// By operation: whether a jump leads back here.
+    pub(super) loops: Box<[bool]>,
     /// By operation: for the first of a block how many it has, else 0.
     pub(super) block_len: Box<[u32]>,
     /// By function.
@@ -31,11 +33,18 @@ impl Flow {
         let count = code.ops.len();
         let mut entered = vec![false; count].into_boxed_slice();
         let mut starts = vec![false; count].into_boxed_slice();
+        let mut loops = vec![false; count].into_boxed_slice();
         for (at, (kind, op)) in code.kinds.iter().zip(&code.ops).enumerate() {
             if matches!(kind, Kind::Jump | Kind::JumpIf { .. } | Kind::MayGoto | Kind::CallSub)
                 && let Some(target) = entered.get_mut(op.target())
             {
                 *target = true;
+            }
+            if matches!(kind, Kind::Jump | Kind::JumpIf { .. })
+                && op.target() <= at
+                && let Some(head) = loops.get_mut(op.target())
+            {
+                *head = true;
             }
             if ends_block(*kind)
                 && let Some(next) = starts.get_mut(at + 1)
@@ -74,7 +83,7 @@ impl Flow {
             flow
         });
         let funcs = funcs.collect();
-        Flow { entered, block_len, funcs }
+        Flow { entered, loops, block_len, funcs }
     }
 }
 

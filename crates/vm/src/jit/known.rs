@@ -165,9 +165,7 @@ fn alu_value(width: Width, op: AluOp, left: Value, right: Value) -> Value {
             (None, count @ 32..) => Value::AtMost((u64::MAX >> count) as u32),
             _ => Value::Any,
         },
-        (AluOp::Rsh, left, Value::Const(count)) => {
-            Value::AtMost(left.low().most().unwrap_or(u32::MAX) >> (count & 31))
-        }
+        (AluOp::Rsh, left, Value::Const(count)) => Value::AtMost(left.low().most().unwrap_or(u32::MAX) >> (count & 31)),
         (AluOp::Mod, _, Value::Const(divisor)) => {
             let divisor = if width == Width::W32 { divisor & 0xffff_ffff } else { divisor };
             match u32::try_from(divisor) {
@@ -202,7 +200,6 @@ pub(super) fn reads(kind: Kind, op: Op) -> u16 {
 pub(super) fn is_pure(kind: Kind) -> bool {
     matches!(kind, Kind::Alu { .. } | Kind::Neg { .. } | Kind::MovSx(_) | Kind::Swap { .. } | Kind::Wide)
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -154,7 +154,6 @@ impl Asm<'_> {
 
     /// The way in from Rust: a function of the run, the arguments and the function to call.
     pub(super) fn enter(&mut self) -> Emitted {
-        self.shared.enter = self.set_label(self.shared.enter)?;
         for reg in [rbp, rbx, r12, r13, r14, r15] {
             self.a.push(reg)?;
         }

@@ -44,7 +44,10 @@ pub(super) enum Stub {
         op: u32,
     },
     /// A lookup that finds nothing.
-    Null { label: CodeLabel, to: CodeLabel },
+    Null {
+        label: CodeLabel,
+        to: CodeLabel,
+    },
     /// A packet load outside the packet: the function ends with 0.
     OutsidePacket {
         label: CodeLabel,
@@ -53,8 +56,6 @@ pub(super) enum Stub {
 
 /// Pieces of code that there is one of in a program.
 pub(super) struct Shared {
-    /// From Rust: run, arguments, function.
-    pub(super) enter: CodeLabel,
     /// Back to Rust, with the stack pointer of `enter` and r0.
     pub(super) leave: CodeLabel,
     /// To the end of the run; the fault is noted.
@@ -76,7 +77,6 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(a: &mut CodeAssembler) -> Shared {
         Shared {
-            enter: a.create_label(),
             leave: a.create_label(),
             faulted: a.create_label(),
             fault: a.create_label(),

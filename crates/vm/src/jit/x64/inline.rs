@@ -27,9 +27,16 @@ const GET_SMP_PROCESSOR_ID: u32 = 8;
 #[derive(Clone, Copy)]
 pub(super) enum Plan {
     /// The index lies in the frame at this place, or where r2 points to. `cpus`: how many have values.
-    Array { facts: ArrayFacts, key: Option<i64>, cpus: u32 },
+    Array {
+        facts: ArrayFacts,
+        key: Option<i64>,
+        cpus: u32,
+    },
     /// `cpus`: how many have values, where each has.
-    Lookup { call: LookupCall, cpus: Option<u32> },
+    Lookup {
+        call: LookupCall,
+        cpus: Option<u32>,
+    },
     Cpu,
 }
 

@@ -20,9 +20,10 @@ mod alu;
 mod calls;
 mod cold;
 mod inline;
+mod link;
 mod memory;
 
-use super::exec::{Blank, Executable};
+use super::exec::Executable;
 use super::flow::{Flow, FuncFlow, written};
 use super::known::Known;
 use super::runtime::Place;
@@ -30,13 +31,15 @@ use super::{Compiler, Native, Options};
 use crate::code::{Code, Kind, Op};
 use crate::env::Env;
 use cold::{Shared, Stub};
+use iced_x86::IcedError;
 use iced_x86::code_asm::{
     AsmRegister8, AsmRegister16, AsmRegister32, AsmRegister64, CodeAssembler, CodeLabel, qword_ptr,
     registers::{gpr8::*, gpr16::*, gpr32::*, gpr64::*},
 };
-use iced_x86::{BlockEncoderOptions, IcedError};
 use inline::Plans;
+use link::Loop;
 use skep_isa::JmpOp;
+use std::collections::HashMap;
 
 type Emitted<T = ()> = Result<T, IcedError>;
 
@@ -101,10 +104,9 @@ impl Compiler for X64 {
 
 /// Code for x86-64 that can be run.
 struct X64Code {
+    /// Begins with `enter`.
     code: Executable,
     options: Options,
-    /// Offset of `enter`.
-    enter: usize,
     /// First operation and offset of each function, by operation.
     funcs: Box<[(u32, usize)]>,
 }
@@ -127,7 +129,7 @@ impl Native for X64Code {
         let offset = self.funcs.get(place).map_or(0, |(_, offset)| *offset);
         type Enter = unsafe extern "C" fn(*mut Env, *const [u64; 5], usize) -> u64;
         // SAFETY: `enter` was compiled to be such a function.
-        let enter = unsafe { std::mem::transmute::<usize, Enter>(self.code.address(self.enter)) };
+        let enter = unsafe { std::mem::transmute::<usize, Enter>(self.code.address(0)) };
         // SAFETY: by the caller.
         unsafe { enter(env, &raw const args, self.code.address(offset)) }
     }
@@ -160,6 +162,11 @@ struct Asm<'c> {
     plans: Plans,
     /// What is known before the operation being compiled; followed where there are plans.
     known: Known,
+    /// By function: the instruction it starts with.
+    starts: Vec<usize>,
+    loops: Vec<Loop>,
+    /// By operation, for those that a jump leads back to: places for padding.
+    pads: HashMap<usize, usize>,
     /// An operation that has been compiled together with the one before it.
     skip: Option<usize>,
 }
@@ -195,6 +202,9 @@ impl<'c> Asm<'c> {
             start_is_called,
             plans,
             known: Known::nothing(),
+            starts: Vec::new(),
+            loops: Vec::new(),
+            pads: HashMap::new(),
             skip: None,
         })
     }
@@ -207,6 +217,13 @@ impl<'c> Asm<'c> {
             self.left = 0;
             for at in func.start..func.end {
                 self.at = at as usize;
+                if self.flow.loops[self.at] {
+                    let pads = self.pads()?;
+                    self.pads.insert(self.at, pads);
+                }
+                if at == func.start {
+                    self.starts.push(self.a.instructions().len());
+                }
                 if self.flow.entered[self.at] {
                     self.labels[self.at] = self.set_label(self.labels[self.at])?;
                     self.known = Known::nothing();
@@ -225,10 +242,27 @@ impl<'c> Asm<'c> {
                 if !self.options.checked {
                     self.known.step(kind, op);
                 }
+                self.note_loop();
             }
             self.cold()?;
         }
         self.shared_code()
+    }
+
+    /// After a jump back: where the loop lies.
+    fn note_loop(&mut self) {
+        let end = self.a.instructions().len();
+        // A jump over this one may have taken it along.
+        for at in [Some(self.at), self.skip] {
+            let Some(at) = at.filter(|at| *at >= self.at) else { continue };
+            let (Some(kind), Some(op)) = (self.code.kinds.get(at), self.code.ops.get(at)) else { continue };
+            if matches!(kind, Kind::Jump | Kind::JumpIf { .. })
+                && op.target() <= at
+                && let Some(pads) = self.pads.get(&op.target())
+            {
+                self.loops.push(Loop { head: op.target(), pads: *pads, end });
+            }
+        }
     }
 
     /// At the first operation of a block: counts the block.
@@ -332,36 +366,5 @@ impl<'c> Asm<'c> {
             return (Condition { jump, holds: false }, self.label_of(self.code.ops[next].target()));
         }
         (Condition { jump, holds: true }, self.label_of(target))
-    }
-
-    /// Assembles all of it into memory that can be run.
-    fn link(mut self) -> Result<X64Code, String> {
-        // Enough for nearly all programs; the code is assembled again where it is not.
-        let mut room = self.a.instructions().len() * 8 + 256;
-        let memory = |error: std::io::Error| format!("no memory for machine code: {error}");
-        for _ in 0..3 {
-            let blank = Blank::new(room).map_err(memory)?;
-            let assembled = self
-                .a
-                .assemble_options(blank.address() as u64, BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)
-                .map_err(|error| error.to_string())?;
-            let bytes = &assembled.inner.code_buffer;
-            if bytes.len() > blank.capacity() {
-                room = bytes.len() + bytes.len() / 8;
-                continue;
-            }
-            let code = blank.write(bytes).map_err(memory)?;
-            let base = code.address(0) as u64;
-            let offset_of = |label: &CodeLabel| {
-                assembled.label_ip(label).map(|ip| (ip - base) as usize).map_err(|error| error.to_string())
-            };
-            let enter = offset_of(&self.shared.enter)?;
-            let mut funcs = Vec::with_capacity(self.code.funcs.len());
-            for func in &self.code.funcs {
-                funcs.push((func.start, offset_of(&self.labels[func.start as usize])?));
-            }
-            return Ok(X64Code { code, options: self.options, enter, funcs: funcs.into() });
-        }
-        Err("the machine code does not settle at one size".to_owned())
     }
 }
