@@ -23,13 +23,8 @@ int sum_slots(void *ctx)
 	if (!slots)
 		return 0;
 #pragma clang loop unroll(disable)
-	for (volatile int i = 0; i <= 8; i++) {
-		__u32 at = i;
-
-		if (at > 8)
-			break;
-		sum += slots->slot[at];
-	}
+	for (int i = 0; i <= 8; i++)
+		sum += slots->slot[i];
 	bpf_printk("%llu", sum);
 	return 0;
 }

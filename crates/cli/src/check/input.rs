@@ -157,6 +157,9 @@ fn set_types(args: &CheckArgs, spec: &mut ObjectSpec, warnings: &mut Vec<String>
 /// The types to check against: from the file that was named, else the running kernel's, where any program needs them.
 fn target_btf(file: Option<&Path>, spec: &ObjectSpec, warnings: &mut Vec<String>) -> Result<Option<Btf>, Failure> {
     if let Some(path) = file {
+        // A file that is not there is wrong usage, one that may not be read a matter of rights.
+        std::fs::File::open(path)
+            .map_err(|error| Failure::say(source::exit_of(&error), format!("read {}: {error}", path.display())))?;
         let btf = skep_kernel::btf_of_file(path).map_err(|error| Failure::new(Exit::from(error.class()), error))?;
         return Ok(Some(btf));
     }

@@ -42,7 +42,7 @@ pub(crate) fn object_bytes(path: &Path, cflags: &[OsString]) -> Result<Vec<u8>, 
 }
 
 /// A file that is not there is wrong usage; one that may not be read is a matter of rights.
-fn exit_of(error: &io::Error) -> Exit {
+pub(crate) fn exit_of(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::PermissionDenied => Exit::Unavailable,
         _ => Exit::Usage,

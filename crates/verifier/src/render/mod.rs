@@ -24,7 +24,7 @@ mod names;
 mod source;
 mod steps;
 
-use crate::{Rejection, Report, Unsupported, Verdict};
+use crate::{Code, Rejection, Report, Unsupported, Verdict};
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
 use names::Names;
 use skep_isa::InsnIdx;
@@ -94,7 +94,12 @@ fn rejected(sources: &Sources<'_>, rejection: &Rejection, layout: &Layout<'_>) -
     if let Some(says) = &rejection.kernel_says {
         notes.push((Level::NOTE, format!("the kernel would say: {}", clean(says))));
     }
-    notes.extend(rejection.help.iter().map(|help| (Level::HELP, text(help))));
+    let help = rejection.help.iter().map(|help| match (rejection.code, names.subject()) {
+        // The advice for a pointer `p`, for the pointer that it is.
+        (Code::MaybeNull, Some(name)) => text(&help.replace("(!p)", &format!("(!{name})"))),
+        _ => text(help),
+    });
+    notes.extend(help.map(|help| (Level::HELP, help)));
     lay_out(title.into_group(), &excerpts(sources, &marks, layout), notes, layout)
 }
 

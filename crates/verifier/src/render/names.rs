@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug, Default)]
 pub(super) struct Names {
     by_register: BTreeMap<u8, String>,
+    /// The register that the refused instruction is about.
+    subject: Option<Reg>,
 }
 
 impl Names {
@@ -22,8 +24,15 @@ impl Names {
         let text = |insn: InsnIdx| sources.line(insn).map(|line| line.text).unwrap_or_default();
         for step in &rejection.path {
             match &step.kind {
-                StepKind::Origin { place, .. } | StepKind::Changed { place, .. } => {
-                    if let Some(name) = assigned(&text(step.insn)) {
+                StepKind::Origin { place, .. } => {
+                    if let Some(name) = assigned(&text(step.insn), is_plain) {
+                        places.insert(*place, name);
+                    } else {
+                        places.remove(place);
+                    }
+                }
+                StepKind::Changed { place, .. } => {
+                    if let Some(name) = assigned(&text(step.insn), is_arithmetic) {
                         places.insert(*place, name);
                     }
                 }
@@ -43,13 +52,19 @@ impl Names {
             }
         }
         // The line itself, for the register that its instruction is about.
-        if let Some(register) = subject(sources.program, rejection.insn)
+        let subject = subject(sources.program, rejection.insn);
+        if let Some(register) = subject
             && !by_register.contains_key(&register.number())
             && let Some(name) = only_variable(&text(rejection.insn))
         {
             by_register.insert(register.number(), name);
         }
-        Names { by_register }
+        Names { by_register, subject }
+    }
+
+    /// The variable that the refused instruction follows or compares.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.get(Place::Reg(self.subject?))
     }
 
     /// The variable in a place.
@@ -147,14 +162,18 @@ fn tokens(line: &str) -> Vec<Token<'_>> {
     out
 }
 
-/// What a line assigns to, where that is a plain variable: `value` in `u64 *value = lookup(&map, &key);`.
-fn assigned(line: &str) -> Option<String> {
+/// What a line assigns to, where that is a plain variable and what is assigned is as it should be: `value` in `u64 *value =
+/// lookup(&map, &key);`.
+fn assigned(line: &str, as_it_should_be: fn(&str, &[Token<'_>]) -> bool) -> Option<String> {
     let tokens = tokens(line);
-    let mut assignments = tokens.iter().enumerate().filter(|(_, token)| {
-        matches!(token, Token::Mark("=" | "+=" | "-=" | "*=" | "/=" | "%=" | "|=" | "&=" | "^=" | "<<=" | ">>="))
+    let mut assignments = tokens.iter().enumerate().filter_map(|(at, token)| match token {
+        Token::Mark(mark @ ("=" | "+=" | "-=" | "*=" | "/=" | "%=" | "|=" | "&=" | "^=" | "<<=" | ">>=")) => {
+            Some((at, *mark))
+        }
+        _ => None,
     });
-    let (at, _) = assignments.next()?;
-    if assignments.next().is_some() {
+    let (at, mark) = assignments.next()?;
+    if assignments.next().is_some() || tokens.first() == Some(&Token::Word("for")) {
         return None;
     }
     let Some(Token::Word(name)) = at.checked_sub(1).and_then(|before| tokens.get(before)) else { return None };
@@ -166,7 +185,35 @@ fn assigned(line: &str) -> Option<String> {
         Some(Token::Mark("*")) if !declares => return None,
         _ => {}
     }
-    is_variable(name).then(|| (*name).to_owned())
+    let value = &tokens[at + 1..];
+    (is_variable(name) && as_it_should_be(mark, value)).then(|| (*name).to_owned())
+}
+
+/// Whether a value is loaded or returned as it is: a member, an element, a call, perhaps cast; not a part of something.
+fn is_plain(mark: &str, value: &[Token<'_>]) -> bool {
+    let mut depth = 0_i32;
+    let mut operand = false;
+    for token in value {
+        match token {
+            Token::Mark("(" | "[") => depth += 1,
+            Token::Mark(")" | "]") => depth -= 1,
+            Token::Word(_) if depth == 0 => operand = true,
+            Token::Mark(";") => break,
+            Token::Mark("->" | "." | "&" | "*")
+                if depth == 0 && !(operand && matches!(token, Token::Mark("&" | "*"))) => {}
+            Token::Mark(_) if depth == 0 => return false,
+            _ => {}
+        }
+    }
+    mark == "=" && operand
+}
+
+/// Whether a value is a variable with constants, or a change by constants: whatever is computed then is the variable that is
+/// assigned.
+fn is_arithmetic(mark: &str, value: &[Token<'_>]) -> bool {
+    let plain = value.iter().all(|token| !matches!(token, Token::Mark("->" | "." | "[" | "(" | "?")));
+    let variables = value.iter().filter(|token| matches!(token, Token::Word(name) if is_variable(name))).count();
+    plain && variables <= usize::from(mark == "=")
 }
 
 /// The variable of a line that has only one.
@@ -206,16 +253,29 @@ mod tests {
 
     #[test]
     fn assignments_name_their_variable() {
-        let check = |line: &str, expected: Option<&str>| assert_eq!(assigned(line).as_deref(), expected, "{line}");
+        let check =
+            |line: &str, expected: Option<&str>| assert_eq!(assigned(line, is_plain).as_deref(), expected, "{line}");
         check("\t__u64 *value = bpf_map_lookup_elem(&counts, &key);", Some("value"));
         check("  len = ctx->len;", Some("len"));
-        check("  i += 4; // next", Some("i"));
+        check("  struct ethhdr *eth = (void *)(long)ctx->data;", Some("eth"));
+        check("  len = ctx->len + 4;", None);
+        check("  len += ctx->len;", None);
         check("  *value = 3;", None);
-        check("  s->len = 3;", None);
-        check("  table[i] = 3;", None);
-        check("  a = b = 3;", None);
+        check("  s->len = f();", None);
+        check("  table[i] = f();", None);
+        check("  a = b = f();", None);
         check("  if (a == b)", None);
         check("  f(\"x = 3\");", None);
+        check("  for (int i = f(); i; i++)", None);
+        let check = |line: &str, expected: Option<&str>| {
+            assert_eq!(assigned(line, is_arithmetic).as_deref(), expected, "{line}");
+        };
+        check("  i += 4; // next", Some("i"));
+        check("  len &= MASK;", Some("len"));
+        check("  half = len >> 1;", Some("half"));
+        check("  sum += slots->slot[at];", None);
+        check("  sum += at;", None);
+        check("  sum = a + b;", None);
     }
 
     #[test]
@@ -230,7 +290,7 @@ mod tests {
 
     #[test]
     fn registers_become_names() {
-        let names = Names { by_register: BTreeMap::from([(0, "value".to_owned())]) };
+        let names = Names { by_register: BTreeMap::from([(0, "value".to_owned())]), subject: None };
         assert_eq!(names.apply("r0 may be null, r10 and r1 not"), "`value` may be null, r10 and r1 not");
         assert_eq!(names.apply("`r0` may be null"), "`value` may be null");
         assert_eq!(names.apply("err0 \u{e9}r0"), "err0 \u{e9}`value`");

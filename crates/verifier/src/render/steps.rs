@@ -117,6 +117,8 @@ fn remark(sources: &Sources<'_>, step: &Step, names: &Names, pointers: &HashSet<
                     }
                     (None, _) => format!("{it} is the address of a map here"),
                 },
+                // In C the constant stands in the line anyway.
+                Origin::Constant(_) if names.get(*place).is_none() && sources.line(step.insn).is_some() => return None,
                 Origin::Constant(value) => {
                     let value = value.cast_signed();
                     format!("{it} is set to {value} here")
@@ -145,6 +147,12 @@ fn remark(sources: &Sources<'_>, step: &Step, names: &Names, pointers: &HashSet<
             Some(_) => return None,
             None => format!("what is added to {} is {} after this", name(*place), bounds(now)),
         },
+        // What is computed on the way to an address is of no use to someone who reads C.
+        StepKind::Changed { place, now }
+            if now.is_const() && names.get(*place).is_none() && sources.line(step.insn).is_some() =>
+        {
+            return None;
+        }
         StepKind::Changed { place, now } => format!("{} is {} after this", name(*place), bounds(now)),
         StepKind::Call { function } => match super::source::function_at(program, *function) {
             Some(function) => format!("calls `{function}`"),
