@@ -12,7 +12,7 @@ SKEP := target/release/skep
 # rustup puts cargo here; a shell that was open before does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test lint unit guests bench bench-vm fuzz deps deps-test install clean
+.PHONY: help run build test lint unit guests bench bench-vm bench-verifier fuzz deps deps-test install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench: deps-test build ## skep and libbpf side by side; writes docs/performance.
 
 bench-vm: deps-test build ## the embedded engine, the kernel's compiler and rbpf side by side; writes docs/performance.md
 	$(CARGO) xtask bench-vm
+
+bench-verifier: deps-test ## skep's verifier and the kernel's side by side; writes docs/performance.md
+	$(CARGO) xtask bench-verifier
 
 fuzz: deps ## every fuzz target for FUZZ_SECONDS=60 each
 	$(CARGO) xtask fuzz --seconds $(or $(FUZZ_SECONDS),60)

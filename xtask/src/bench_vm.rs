@@ -73,7 +73,10 @@ fn following(work: &Path, rounds: usize) -> Result<String> {
         ("skep, syscall_latency: both ends of every call", run(&all)),
     ];
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        sides.push(("strace --seccomp-bpf of the same some calls", strace(&["--seccomp-bpf", "-e", "open,openat,openat2"])));
+        sides.push((
+            "strace --seccomp-bpf of the same some calls",
+            strace(&["--seccomp-bpf", "-e", "open,openat,openat2"]),
+        ));
         sides.push(("strace of every call", strace(&[])));
     }
     let mut times = vec![Vec::new(); sides.len()];

@@ -6,6 +6,7 @@
 
 pub mod agree;
 pub mod bench;
+pub mod bench_verifier;
 pub mod bench_vm;
 pub mod fuzz;
 pub mod guest;

@@ -19,6 +19,8 @@ enum Command {
     Bench(xtask::bench::Args),
     /// The embedded engine against the kernel's compiler, rbpf and Rust
     BenchVm(xtask::bench_vm::Args),
+    /// The verifier against the kernel's own
+    BenchVerifier(xtask::bench_verifier::Args),
     /// Hold the verifier against the running kernel on generated programs (as root)
     Agree(xtask::agree::Args),
     /// Run the fuzz targets
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Guest(args) => xtask::guest::cli::main(&args),
         Command::BenchVm(args) => report(xtask::bench_vm::main(&args)),
+        Command::BenchVerifier(args) => report(xtask::bench_verifier::main(&args)),
         Command::Bench(args) => report(xtask::bench::main(&args)),
         Command::Agree(args) => report(xtask::agree::main(&args)),
         Command::Fuzz(args) => report(xtask::fuzz::main(&args)),
