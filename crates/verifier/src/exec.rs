@@ -197,8 +197,42 @@ impl Verifier<'_, '_> {
             skep_abi::MapType::Arena => Err(Stop::unsupported("arena maps")),
             skep_abi::MapType::InsnArray => Err(Stop::unsupported("instruction array maps")),
             skep_abi::MapType::StructOps => Err(Stop::unsupported("struct_ops maps")),
-            _ => self.check_map_fields(info),
+            _ => {
+                self.check_map_fits(info)?;
+                self.check_map_fields(info)
+            }
         }
+    }
+
+    /// Maps that programs of this type cannot use. Source: `check_map_prog_compatibility`.
+    fn check_map_fits(&self, info: &crate::env::MapInfo<'_>) -> Result<(), Stop> {
+        use skep_abi::MapType as M;
+        let fits_sleepable = matches!(
+            info.map_type(),
+            M::Hash
+                | M::LruHash
+                | M::Array
+                | M::PercpuHash
+                | M::PercpuArray
+                | M::LruPercpuHash
+                | M::ArrayOfMaps
+                | M::HashOfMaps
+                | M::Ringbuf
+                | M::UserRingbuf
+                | M::InodeStorage
+                | M::SkStorage
+                | M::TaskStorage
+                | M::CgrpStorage
+                | M::Queue
+                | M::Stack
+                | M::Arena
+        );
+        if self.env.place.sleepable && !fits_sleepable {
+            return Err(Stop::reject(Code::MapMismatch, format!("map `{}`", info.name()))
+                .title(format!("programs that may sleep cannot use {} maps", info.map_type()))
+                .kernel("Sleepable programs can only use array, hash, ringbuf and local storage maps"));
+        }
+        Ok(())
     }
 
     /// `r0 = *(u8 *)skb[...]`.

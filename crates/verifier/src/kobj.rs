@@ -1,5 +1,6 @@
 //! Kernel objects by their types: reading fields, following pointers, and which of the pointers are known to be good.
 
+use skep_abi::MapType;
 use skep_btf::{Btf, Kind, Type, TypeId};
 use skep_isa::Reg;
 
@@ -7,7 +8,7 @@ use crate::Code;
 use crate::exec::name;
 use crate::explore::Verifier;
 use crate::mem::Access;
-use crate::state::{BtfOf, RegFlags, RegKind, RegState};
+use crate::state::{BtfOf, MapId, RegFlags, RegKind, RegState};
 use crate::stop::Stop;
 
 /// Fields whose pointers are as good as the object they are in. Source: `BTF_TYPE_SAFE_TRUSTED` in kernel/bpf/verifier.c.
@@ -59,9 +60,18 @@ const MAX_NESTING: u32 = 32;
 fn walk(btf: &Btf, start: TypeId, off: i64, size: i64, lenient: bool) -> Result<Walk<'_>, String> {
     let mut at = start;
     let mut off = off;
+    // What lies in a union may be something else: its pointers are not known to be good, and sizes are taken as they come.
+    let (mut lenient, mut in_union) = (lenient, RegFlags::NONE);
     'again: for _ in 0..MAX_NESTING {
         let composite = match btf.get(at) {
-            Ok(Type::Struct(composite) | Type::Union(composite)) => composite,
+            Ok(Type::Struct(composite)) => composite,
+            Ok(Type::Union(composite)) => {
+                if composite.members.len() != 1 {
+                    lenient = true;
+                    in_union = RegFlags::UNTRUSTED;
+                }
+                composite
+            }
             _ => return Err(format!("{} is no struct", btf.type_name(at))),
         };
         let total = i64::from(composite.size);
@@ -145,7 +155,7 @@ fn walk(btf: &Btf, start: TypeId, off: i64, size: i64, lenient: bool) -> Result<
                     let to = btf.resolve(target).map_err(|e| e.to_string())?;
                     return Ok(match btf.kind(to) {
                         Ok(Kind::Struct | Kind::Union) => {
-                            Walk::Object { ty: to, owner: composite.name, field: member.name, tag }
+                            Walk::Object { ty: to, owner: composite.name, field: member.name, tag: tag.with(in_union) }
                         }
                         _ => Walk::Address,
                     });
@@ -161,6 +171,29 @@ fn walk(btf: &Btf, start: TypeId, off: i64, size: i64, lenient: bool) -> Result<
         return Err(format!("struct {} has no field at offset {off}", composite.name));
     }
     Err("structs are nested too deep".to_owned())
+}
+
+/// The kernel's struct behind a map of this type. Source: the `map_btf_id` of each `bpf_map_ops`.
+fn map_struct(kind: MapType) -> &'static str {
+    use MapType as M;
+    match kind {
+        M::Array | M::PercpuArray | M::ProgArray | M::PerfEventArray | M::CgroupArray | M::ArrayOfMaps => "bpf_array",
+        M::Hash | M::PercpuHash | M::LruHash | M::LruPercpuHash | M::HashOfMaps => "bpf_htab",
+        M::LpmTrie => "lpm_trie",
+        M::StackTrace => "bpf_stack_map",
+        M::Queue | M::Stack => "bpf_queue_stack",
+        M::Ringbuf | M::UserRingbuf => "bpf_ringbuf_map",
+        M::Devmap | M::DevmapHash => "bpf_dtab",
+        M::Cpumap => "bpf_cpu_map",
+        M::Xskmap => "xsk_map",
+        M::Sockmap => "bpf_stab",
+        M::Sockhash => "bpf_shtab",
+        M::ReuseportSockarray => "reuseport_array",
+        M::BloomFilter => "bpf_bloom_filter",
+        M::SkStorage | M::InodeStorage | M::TaskStorage | M::CgrpStorage => "bpf_local_storage_map",
+        M::CgroupStorage | M::PercpuCgroupStorage => "bpf_cgroup_storage_map",
+        _ => "bpf_map",
+    }
 }
 
 impl Verifier<'_, '_> {
@@ -183,6 +216,20 @@ impl Verifier<'_, '_> {
         if of == BtfOf::Object {
             return Err(Stop::unsupported("objects that the program allocates"));
         }
+        self.access_object(base, reg, ty, off, size, how, true)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an access has that many parts")]
+    fn access_object(
+        &mut self,
+        base: Reg,
+        reg: &RegState,
+        ty: TypeId,
+        off: i32,
+        size: i32,
+        how: Access,
+        needs_licence: bool,
+    ) -> Result<RegState, Stop> {
         let Some(btf) = self.env.kernel_btf else {
             return Err(Stop::unsupported("kernel objects without the kernel's types"));
         };
@@ -195,7 +242,7 @@ impl Verifier<'_, '_> {
                 format!("'struct {type_name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN"),
             ));
         }
-        if !self.env.gpl {
+        if needs_licence && !self.env.gpl {
             return Err(refuse(
                 Code::Licence,
                 format!("reads the kernel's struct {type_name}"),
@@ -245,7 +292,7 @@ impl Verifier<'_, '_> {
         };
         let _ = owner;
         let trusted = reg.flags.any(RegFlags::TRUSTED) || reg.ref_id != 0;
-        let plain_tag = RegFlags(tag.0 & (RegFlags::USER.0 | RegFlags::PERCPU.0));
+        let plain_tag = RegFlags(tag.0 & (RegFlags::USER.0 | RegFlags::PERCPU.0 | RegFlags::UNTRUSTED.0));
         let flags = if reg.flags.any(RegFlags::UNTRUSTED) {
             RegFlags::UNTRUSTED
         } else if trusted || reg.flags.any(RegFlags::RCU) {
@@ -272,6 +319,27 @@ impl Verifier<'_, '_> {
             result.id = self.new_id();
         }
         Ok(result)
+    }
+
+    /// A field of the kernel's own struct of a map, which the privileged may read.
+    pub(crate) fn access_map_struct(
+        &mut self,
+        base: Reg,
+        reg: &RegState,
+        map: MapId,
+        off: i32,
+        size: i32,
+        how: Access,
+    ) -> Result<RegState, Stop> {
+        let (Some(info), Some(btf), true) = (self.env.map(map), self.env.kernel_btf, self.env.privileged) else {
+            return Err(self.invalid_access(base, reg));
+        };
+        let name = map_struct(info.map_type());
+        let Some(ty) = btf.find(name, Kind::Struct) else { return Err(self.invalid_access(base, reg)) };
+        let mut object = RegState::pointer(RegKind::Btf(BtfOf::Kernel, ty), RegFlags::NONE);
+        object.num = reg.num;
+        // Reading a map needs no licence.
+        self.access_object(base, &object, ty, off, size, how, false)
     }
 
     /// The address of a kernel variable.

@@ -249,6 +249,9 @@ impl Verifier<'_, '_> {
             RegKind::Btf(of, ty) if !reg.maybe_null() => {
                 result = self.access_kernel_object(base, &reg, of, ty, total, bytes, how)?;
             }
+            RegKind::MapPtr(map) if !reg.maybe_null() => {
+                result = self.access_map_struct(base, &reg, map, total, bytes, how)?;
+            }
             RegKind::Buf if !reg.maybe_null() => {
                 if how == Access::Write && reg.flags.any(RegFlags::RDONLY) {
                     return Err(self.read_only(base, &reg));
