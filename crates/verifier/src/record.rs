@@ -44,6 +44,8 @@ struct Event {
     now: Option<Scalar>,
     /// Registers that a call took the value of.
     lost: u16,
+    /// Whether the call released what a register pointed to.
+    released: bool,
     /// The map that r1 held at a call.
     map: Option<u32>,
     /// Whether the right operand was a pointer and the left one a number.
@@ -106,6 +108,7 @@ impl Recorder {
             base: base_kind,
             now: None,
             lost: 0,
+            released: false,
             map,
             swapped,
         });
@@ -125,9 +128,12 @@ impl Recorder {
             Insn::Load { dst, .. } | Insn::LoadSx { dst, .. } => event.now = variable(state.reg(dst)),
             Insn::Call(_) if state.frames.depth() == usize::from(event.depth) => {
                 for (number, (before, now)) in self.before.iter().zip(&state.top().regs).enumerate() {
-                    if *before != RegKind::NotInit && !now.is_init() {
+                    let held = !matches!(before, RegKind::NotInit | RegKind::Scalar);
+                    let released = held && now.is_scalar() && number > 5;
+                    if (*before != RegKind::NotInit && !now.is_init()) || released {
                         event.lost |= 1 << number;
                     }
+                    event.released |= released;
                 }
             }
             _ => {}
@@ -289,8 +295,12 @@ impl Recorder {
                 for f in followed.drain(..) {
                     let lost = matches!(f.place, Place::Reg(reg) if event.lost >> reg.number() & 1 == 1);
                     if f.depth == event.depth && lost {
-                        let function = call_name(env, event.at, call);
-                        tell(StepKind::CheckLost { place: f.place, by: LostBy::Call { function } });
+                        let by = if event.released {
+                            LostBy::Release
+                        } else {
+                            LostBy::Call { function: call_name(env, event.at, call) }
+                        };
+                        tell(StepKind::CheckLost { place: f.place, by });
                     } else {
                         kept.push(f);
                     }

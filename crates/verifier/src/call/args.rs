@@ -213,7 +213,8 @@ impl Verifier<'_, '_> {
             return if self.leaks(&state) { Err(self.leak(reg, "into helper function")) } else { Ok(()) };
         }
         if state.is_packet() && !self.packet_for_helper(meta.flags) {
-            return Err(Stop::reject(Code::ArgumentType, format!("{} does not take packet memory", meta.name))
+            return Err(Stop::reject(Code::ArgumentType, format!("{} points into the packet", name(reg)))
+                .title(format!("{} does not take packet memory", meta.name))
                 .about(reg)
                 .help("copy the bytes to the stack first")
                 .kernel("helper access to the packet is not allowed"));
@@ -265,9 +266,26 @@ impl Verifier<'_, '_> {
     fn check_arg_type(&self, meta: &CallMeta, index: usize, reg: Reg, state: &RegState, arg: &Arg) -> Result<(), Stop> {
         let number = index + 1;
         if !fits(arg.kind, arg.flags, state) {
+            if state.is_scalar() && arg.flags.contains(TypeFlags::RELEASE) {
+                return Err(Stop::reject(Code::BadRelease, format!("{} points to nothing that is held", name(reg)))
+                    .title(format!("{} is given something that is not held, or no longer", meta.name))
+                    .about(reg)
+                    .help("release it once, on each path that acquired it")
+                    .kernel(format!(
+                        "R{} type={} expected={}",
+                        reg.number(),
+                        kernel_kind(state),
+                        kernel_types(arg.kind)
+                    )));
+            }
             let mut unwrapped = *state;
             unwrapped.flags = unwrapped.flags.without(RegFlags::MAYBE_NULL);
-            if state.maybe_null() && fits(arg.kind, arg.flags, &unwrapped) {
+            let inner_map = match state.kind {
+                RegKind::MapValue(map) => self.env.map(map).is_some_and(|info| info.inner.is_some()),
+                _ => false,
+            };
+            let would_fit = fits(arg.kind, arg.flags, &unwrapped) || inner_map && arg.kind == ArgKind::ConstMapPtr;
+            if state.maybe_null() && would_fit {
                 return Err(Stop::reject(Code::MaybeNull, format!("{} may be null here", name(reg)))
                     .title(format!("argument {number} of {} may be null", meta.name))
                     .about(reg)
@@ -612,6 +630,7 @@ impl Verifier<'_, '_> {
             .help("compare it with the size of the memory first, or mask it"));
         }
         let size = num.umax as i32;
+        let null = self.cur.reg(base).is_null();
         // What may be filled in part only must have a value before, as far as uninitialised stack counts.
         let mut how = usage(memory);
         if how == HelperUse::Fill && !num.is_const() {
@@ -620,7 +639,8 @@ impl Verifier<'_, '_> {
         let fills = self.sized_memory(base, size, zero_allowed, how, memory).map_err(|stop| {
             let verb = if how == HelperUse::Read { "reads" } else { "writes" };
             let upto = if num.is_const() { "" } else { "up to " };
-            stop.fact(format!("{} {verb} {upto}{size} bytes there", meta.name))
+            let stop = stop.fact(format!("{} {verb} {upto}{size} bytes there", meta.name));
+            if null { stop.title(format!("{} is given a size without memory", meta.name)) } else { stop }
         })?;
         if fills {
             meta.fill = Some((base, size));
