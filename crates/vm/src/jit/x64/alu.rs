@@ -285,47 +285,50 @@ impl Asm<'_> {
         Ok(())
     }
 
-    pub(super) fn jump_imm(
-        &mut self,
-        width: Width,
-        condition: Condition,
-        left: Gp,
-        imm: i32,
-        target: CodeLabel,
-    ) -> Emitted {
-        match (condition.jump, imm) {
-            (JmpOp::Set, 0..=0xff) => self.a.test(left.r8(), imm)?,
-            (JmpOp::Set, 0..) => self.a.test(left.r32(), imm)?,
+    /// Compares, for what [`Asm::jump_on`] or [`Asm::select`] does next.
+    pub(super) fn compare_imm(&mut self, width: Width, jump: JmpOp, left: Gp, imm: i32) -> Emitted {
+        match (jump, imm) {
+            (JmpOp::Set, 0..=0xff) => self.a.test(left.r8(), imm),
+            (JmpOp::Set, 0..) => self.a.test(left.r32(), imm),
             (JmpOp::Set, _) => match width {
-                Width::W64 => self.a.test(left.r64(), imm)?,
-                Width::W32 => self.a.test(left.r32(), imm)?,
+                Width::W64 => self.a.test(left.r64(), imm),
+                Width::W32 => self.a.test(left.r32(), imm),
             },
             (_, 0) => match width {
-                Width::W64 => self.a.test(left.r64(), left.r64())?,
-                Width::W32 => self.a.test(left.r32(), left.r32())?,
+                Width::W64 => self.a.test(left.r64(), left.r64()),
+                Width::W32 => self.a.test(left.r32(), left.r32()),
             },
-            _ => self.two_imm(width, &CMP, left, imm)?,
+            _ => self.two_imm(width, &CMP, left, imm),
         }
-        self.jump_on(condition, target)
     }
 
-    pub(super) fn jump_reg(
-        &mut self,
-        width: Width,
-        condition: Condition,
-        left: Gp,
-        right: Gp,
-        target: CodeLabel,
-    ) -> Emitted {
-        match (condition.jump, width) {
-            (JmpOp::Set, Width::W64) => self.a.test(left.r64(), right.r64())?,
-            (JmpOp::Set, Width::W32) => self.a.test(left.r32(), right.r32())?,
-            _ => self.two(width, &CMP, left, right)?,
+    /// The same of two registers.
+    pub(super) fn compare_reg(&mut self, width: Width, jump: JmpOp, left: Gp, right: Gp) -> Emitted {
+        match (jump, width) {
+            (JmpOp::Set, Width::W64) => self.a.test(left.r64(), right.r64()),
+            (JmpOp::Set, Width::W32) => self.a.test(left.r32(), right.r32()),
+            _ => self.two(width, &CMP, left, right),
         }
-        self.jump_on(condition, target)
     }
 
-    fn jump_on(&mut self, condition: Condition, target: CodeLabel) -> Emitted {
+    /// `dst` becomes `other` where the condition does not hold.
+    pub(super) fn select(&mut self, jump: JmpOp, dst: Gp, other: Gp) -> Emitted {
+        let (dst, other) = (dst.r64(), other.r64());
+        match jump {
+            JmpOp::Eq => self.a.cmovne(dst, other),
+            JmpOp::Ne | JmpOp::Set => self.a.cmove(dst, other),
+            JmpOp::Gt => self.a.cmovbe(dst, other),
+            JmpOp::Ge => self.a.cmovb(dst, other),
+            JmpOp::Lt => self.a.cmovae(dst, other),
+            JmpOp::Le => self.a.cmova(dst, other),
+            JmpOp::Sgt => self.a.cmovle(dst, other),
+            JmpOp::Sge => self.a.cmovl(dst, other),
+            JmpOp::Slt => self.a.cmovge(dst, other),
+            JmpOp::Sle => self.a.cmovg(dst, other),
+        }
+    }
+
+    pub(super) fn jump_on(&mut self, condition: Condition, target: CodeLabel) -> Emitted {
         match (condition.jump, condition.holds) {
             (JmpOp::Eq, true) | (JmpOp::Ne | JmpOp::Set, false) => self.a.je(target),
             (JmpOp::Ne | JmpOp::Set, true) | (JmpOp::Eq, false) => self.a.jne(target),
