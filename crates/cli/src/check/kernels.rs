@@ -35,8 +35,8 @@ pub(super) fn table(
                 Verdict::Fail(rejection) => {
                     let line = render::source_line(spec, found, rejection.insn);
                     let place = line.map(|line| format!(" (line {})", line.line)).unwrap_or_default();
-                    let title = render::title(spec, program, rejection);
-                    ("no", Some(format!("{}: {title}{place}", rejection.code)))
+                    let message = render::message(spec, program, rejection);
+                    ("no", Some(format!("{}: {message}{place}", rejection.code)))
                 }
                 Verdict::Unsupported(unsupported) => ("?", Some(format!("unsupported: {}", unsupported.feature))),
             };

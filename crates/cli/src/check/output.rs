@@ -107,8 +107,8 @@ pub(crate) fn json(
     let (verdict, code, message, insn) = match &report.verdict {
         Verdict::Pass => ("pass", None, None, None),
         Verdict::Fail(rejection) => {
-            let title = render::title(spec, checked.program, rejection);
-            ("fail", Some(rejection.code.to_string()), Some(title), Some(rejection.insn))
+            let message = render::message(spec, checked.program, rejection);
+            ("fail", Some(rejection.code.to_string()), Some(message), Some(rejection.insn))
         }
         Verdict::Unsupported(unsupported) => ("unsupported", None, Some(unsupported.feature.clone()), unsupported.insn),
     };

@@ -13,7 +13,7 @@ use crate::view::table::printable;
 use serde_json::{Value, json};
 use skep_engine::Refusal;
 use skep_object::{ObjectSpec, ProgramIdx};
-use skep_verifier::{Options, Verdict};
+use skep_verifier::{Options, Verdict, render};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -115,7 +115,10 @@ impl Disagreement<'_> {
         let program = self.checks.spec.programs.get(self.checked.program.0);
         let name = program.map(|program| program.name.clone()).unwrap_or_default();
         let (ours, theirs) = match &self.checked.report.verdict {
-            Verdict::Fail(rejection) => (format!("refuses it ({}: {})", rejection.code, rejection.title), "accepts"),
+            Verdict::Fail(rejection) => {
+                let message = render::message(&self.checks.spec, self.checked.program, rejection);
+                (format!("refuses it ({}: {message})", rejection.code), "accepts")
+            }
             _ => ("takes it for safe".to_owned(), "refuses"),
         };
         let said = format!("skep: bug: the kernel {theirs} program `{name}`, and skep's own check {ours}");

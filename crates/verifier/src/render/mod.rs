@@ -70,14 +70,20 @@ pub fn render(spec: &ObjectSpec, program: ProgramIdx, report: &Report, layout: &
     }
 }
 
-/// The title of a rejection with variable names where the lines give them: one line, the `message` of a JSON report.
-pub fn title(spec: &ObjectSpec, program: ProgramIdx, rejection: &Rejection) -> String {
+/// What is wrong in one line, with names of variables where the lines give them: the title and what stands under the source
+/// line. The `message` of a JSON report.
+pub fn message(spec: &ObjectSpec, program: ProgramIdx, rejection: &Rejection) -> String {
+    let text = match rejection.label.as_str() {
+        // The title says it all.
+        "" | "needed here" => rejection.title.clone(),
+        label => format!("{}: {label}", rejection.title),
+    };
     match spec.programs.get(program.0) {
         Some(program) => {
             let sources = Sources { spec, program, lines: None };
-            clean(&Names::of(&sources, rejection).apply(&rejection.title))
+            singular(&clean(&Names::of(&sources, rejection).apply(&text)))
         }
-        None => clean(&rejection.title),
+        None => clean(&text),
     }
 }
 
