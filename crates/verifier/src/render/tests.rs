@@ -103,3 +103,89 @@ fn one_byte_is_one_byte() {
     check("1 bytes, 21 bytes, -1 bytes", "1 byte, 21 bytes, -1 bytes");
     check("", "");
 }
+
+mod any {
+    use super::*;
+    use crate::scalar::Scalar;
+    use proptest::prelude::*;
+    use skep_isa::Raw;
+    use skep_object::{Line, MapIdx};
+
+    fn place() -> impl Strategy<Value = Place> {
+        prop_oneof![(0_usize..11).prop_map(|n| Place::Reg(Reg::ALL[n])), any::<i16>().prop_map(Place::Stack)]
+    }
+
+    fn origin() -> impl Strategy<Value = Origin> {
+        prop_oneof![
+            (0_usize..3).prop_map(|map| Origin::Lookup { map: Some(MapIdx(map)) }),
+            any::<i32>().prop_map(|offset| Origin::Context { field: None, offset }),
+            (0_usize..3, any::<Option<u32>>())
+                .prop_map(|(map, value_offset)| Origin::Map { map: MapIdx(map), value_offset }),
+            any::<u64>().prop_map(Origin::Constant),
+            any::<u8>().prop_map(Origin::Argument),
+            Just(Origin::Uninitialised),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let insn = prop_oneof![0_u32..12, any::<u32>()].prop_map(InsnIdx);
+        let kind = prop_oneof![
+            any::<bool>().prop_map(|taken| StepKind::Branch { taken }),
+            (place(), origin()).prop_map(|(place, what)| StepKind::Origin { place, what }),
+            (place(), place()).prop_map(|(from, to)| StepKind::Copied { from, to }),
+            place().prop_map(|place| StepKind::CheckLost { place, by: LostBy::Write }),
+            (place(), any::<u64>()).prop_map(|(place, n)| StepKind::Changed { place, now: Scalar::constant(n) }),
+            any::<u32>().prop_map(|function| StepKind::Call { function: InsnIdx(function) }),
+            Just(StepKind::Return),
+        ];
+        (insn, kind).prop_map(|(insn, kind)| Step { insn, kind })
+    }
+
+    proptest! {
+        #[test]
+        fn any_report_of_any_program_is_text(
+            slots in proptest::collection::vec((any::<u8>(), 0_u8..16, 0_u8..16, any::<i16>(), any::<i32>()), 0..12),
+            lines in proptest::collection::vec((0_u32..14, 0_u32..400, 0_u32..400, prop_oneof![0_u32..9, any::<u32>()], 0_u32..60), 0..8),
+            texts in proptest::collection::vec("[ -~\t\u{1b}\u{e9}]{0,40}", 1..6),
+            starts in proptest::collection::vec(0_u32..14, 0..4),
+            insn in prop_oneof![0_u32..14, any::<u32>()],
+            path in proptest::collection::vec(step(), 0..10),
+            styled: bool,
+        ) {
+            let mut spec = spec("exit");
+            let mut types = skep_btf::Builder::new();
+            for text in texts {
+                types.string(&text.replace('\0', "")).expect("string");
+            }
+            spec.btf = skep_btf::Btf::parse(types.build().expect("types")).ok();
+            let program = &mut spec.programs[0];
+            program.insns = slots
+                .into_iter()
+                .map(|(opcode, dst, src, off, imm)| Raw { opcode, dst, src, off, imm })
+                .collect();
+            let function = program.funcs[0].clone();
+            program.funcs = starts.into_iter().map(|start| FuncSpan { start: InsnIdx(start), ..function.clone() }).collect();
+            program.lines = lines
+                .into_iter()
+                .map(|(insn, file, text, line, column)| Line {
+                    insn: InsnIdx(insn), file_name_off: file, text_off: text, line, column,
+                })
+                .collect();
+            let rejection = Rejection {
+                code: Code::MaybeNull,
+                insn: InsnIdx(insn),
+                title: "r1 may be null".into(),
+                label: "r10 and 1 bytes".into(),
+                path,
+                facts: vec!["r2".into()],
+                help: Some("if (!p) return 0;".into()),
+                kernel_says: Some(String::new()),
+            };
+            let _ = message(&spec, ProgramIdx(0), &rejection);
+            let report = report(Verdict::Fail(Box::new(rejection)));
+            let read = |_: &str| Some("a\nb\n".to_owned());
+            let layout = Layout { styled, read: Some(&read), ..Layout::default() };
+            prop_assert!(render(&spec, ProgramIdx(0), &report, &layout).is_some());
+        }
+    }
+}
