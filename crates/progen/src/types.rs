@@ -139,6 +139,11 @@ fn declare(out: &mut Builder, basic: &Basic, name: &str) -> Result<TypeId, Error
             Ty::U64 => basic.u64,
             Ty::Any => basic.any,
             Ty::IntPtr => out.ptr(basic.int)?,
+            Ty::U64Ptr => out.ptr(basic.u64)?,
+            Ty::CharPtr => {
+                let byte = out.int("char", 1, true)?;
+                out.ptr(byte)?
+            }
             Ty::Struct(name) => {
                 let body = out.structure(name, 0, &[])?;
                 out.ptr(body)?

@@ -360,10 +360,11 @@ impl Verifier<'_, '_> {
         if void_hook && !is_async && self.root == Root::Main {
             return Ok(());
         }
-        if let Root::Global(index) = self.root {
-            if !is_async && returns_nothing(self.env, index) {
-                return Ok(());
-            }
+        if let Root::Global(index) = self.root
+            && !is_async
+            && returns_nothing(self.env, index)
+        {
+            return Ok(());
         }
         let result = *self.read(Reg::R0)?;
         if self.leaks(&result) {
@@ -441,6 +442,7 @@ impl Verifier<'_, '_> {
         };
         match open {
             Some((what, end, kernel)) => Err(Stop::reject(Code::LockBalance, format!("{when} while {what}"))
+                .title(format!("{what} when the program or function ends"))
                 .help(format!("call {end} on every path"))
                 .kernel(format!("BPF_EXIT instruction cannot be used inside {kernel} region"))),
             None => Ok(()),

@@ -62,7 +62,6 @@ fn over(kind: DynptrKind) -> &'static str {
         DynptrKind::Ringbuf => "a ring buffer record",
         DynptrKind::Skb | DynptrKind::Xdp => "a packet",
         DynptrKind::SkbMeta => "a packet's metadata",
-        DynptrKind::File => "a file",
     }
 }
 
@@ -73,7 +72,6 @@ fn kernel_name(kind: DynptrKind) -> &'static str {
         DynptrKind::Skb => "skb",
         DynptrKind::Xdp => "xdp",
         DynptrKind::SkbMeta => "skb_meta",
-        DynptrKind::File => "file",
     }
 }
 
@@ -362,23 +360,29 @@ impl Verifier<'_, '_> {
 
     /// A size that must be known: what is returned has that many bytes.
     pub(super) fn constant_size(&mut self, reg: Reg) -> Result<u32, Stop> {
-        let state = *self.scalar(reg)?;
-        let Some(size) = state.const_value() else {
-            return Err(Stop::reject(
-                Code::ArgumentSize,
-                format!("{} is not known when the program is checked", name(reg)),
-            )
-            .title("the size of this memory must be a constant")
-            .about(reg)
-            .help("use a constant size; copy with bpf_dynptr_read() where the size varies")
-            .kernel(format!("R{} must be a known constant", reg.number())));
-        };
-        self.mark_precise(reg);
+        let size = self.constant_argument(reg, "the size of this memory")?;
         match u32::try_from(size).ok().filter(|size| *size < 1 << 29) {
             Some(size) => Ok(size),
             None => Err(Stop::reject(Code::ArgumentSize, format!("the size is {size}"))
                 .about(reg)
                 .kernel(format!("R{} unbounded memory access", reg.number()))),
         }
+    }
+
+    /// A number that must be known.
+    pub(super) fn constant_argument(&mut self, reg: Reg, what: &str) -> Result<u64, Stop> {
+        let state = *self.scalar(reg)?;
+        let Some(size) = state.const_value() else {
+            return Err(Stop::reject(
+                Code::ArgumentSize,
+                format!("{} is not known when the program is checked", name(reg)),
+            )
+            .title(format!("{what} must be a constant"))
+            .about(reg)
+            .help("use a constant; where a size varies, copy with bpf_dynptr_read()")
+            .kernel(format!("R{} must be a known constant", reg.number())));
+        };
+        self.mark_precise(reg);
+        Ok(size)
     }
 }

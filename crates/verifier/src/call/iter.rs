@@ -149,10 +149,10 @@ impl Verifier<'_, '_> {
             let next = self.insn + 1;
             self.fork(next, 1)?;
             let Some(mut body) = self.take_fork() else { return Err(Stop::unsupported("a branch without a state")) };
-            if let Some(frame) = body.frames.get_mut(iter.frame) {
-                if let Some(slot) = frame.slots_mut(iter.first + 1).get_mut(iter.first) {
-                    slot.reg.aux = slot.reg.aux.saturating_add(1);
-                }
+            if let Some(frame) = body.frames.get_mut(iter.frame)
+                && let Some(slot) = frame.slots_mut(iter.first + 1).get_mut(iter.first)
+            {
+                slot.reg.aux = slot.reg.aux.saturating_add(1);
             }
             if let Some(earlier) = earlier {
                 self.widen(earlier, &mut body);

@@ -189,7 +189,7 @@ impl Verifier<'_, '_> {
                 Ok(Kind::Int | Kind::Enum | Kind::Enum64) => {
                     self.scalar(reg)?;
                     if param.name.ends_with("__k") {
-                        told.constant = Some(self.constant_size(reg)?.into());
+                        told.constant = Some(self.constant_argument(reg, "this argument")?);
                     } else if param.name.contains("__rd") {
                         return Err(callee.broken());
                     }

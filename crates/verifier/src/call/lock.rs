@@ -62,11 +62,17 @@ impl Verifier<'_, '_> {
         // What may be filled in part only must have a value before.
         let how = if how == HelperUse::Fill && !num.is_const() { HelperUse::Write } else { how };
         if num.smin < 0 {
-            return Err(Stop::reject(Code::ArgumentSize, format!("{} is {}", name(size), span(num.smin, num.smax)))
-                .title("a size may be negative")
-                .about(size)
-                .help("use an unsigned type and bound it, as in `if (len > sizeof(buf)) return 0;`")
-                .kernel(format!("R{} min value is negative, either use unsigned or 'var &= const'", size.number())));
+            return Err(Stop::reject(
+                Code::ArgumentSize,
+                match num.is_unknown() {
+                    true => format!("nothing is known of {} here", name(size)),
+                    false => format!("{} is {}", name(size), span(num.smin, num.smax)),
+                },
+            )
+            .title("a size may be negative")
+            .about(size)
+            .help("use an unsigned type and bound it, as in `if (len > sizeof(buf)) return 0;`")
+            .kernel(format!("R{} min value is negative, either use unsigned or 'var &= const'", size.number())));
         }
         if num.umax >= MAX {
             return Err(Stop::reject(Code::ArgumentSize, format!("{} has no upper bound here", name(size)))
@@ -217,6 +223,7 @@ impl Verifier<'_, '_> {
     pub(super) fn rcu_unlock(&mut self) -> Result<(), Stop> {
         if self.cur.duties.rcu == 0 {
             return Err(Stop::reject(Code::LockBalance, "no RCU section is open here")
+                .title("an RCU section is ended that was not begun on this path")
                 .kernel("unmatched rcu read unlock (kernel function bpf_rcu_read_unlock)"));
         }
         self.cur.duties_mut().rcu -= 1;
@@ -234,10 +241,11 @@ impl Verifier<'_, '_> {
             let count = self.cur.frames.get(frame).map_or(0, |state| state.stack.len());
             for index in 0..count {
                 let slot = self.slot(frame, index);
-                if slot.special() == ByteKind::Iter && slot.reg.flags.any(RegFlags::RCU) {
-                    if let Some(place) = self.slot_mut(frame, index) {
-                        place.reg.flags = place.reg.flags.without(RegFlags::RCU).with(RegFlags::UNTRUSTED);
-                    }
+                if slot.special() == ByteKind::Iter
+                    && slot.reg.flags.any(RegFlags::RCU)
+                    && let Some(place) = self.slot_mut(frame, index)
+                {
+                    place.reg.flags = place.reg.flags.without(RegFlags::RCU).with(RegFlags::UNTRUSTED);
                 }
             }
         }
@@ -251,6 +259,7 @@ impl Verifier<'_, '_> {
     pub(super) fn preempt_enable(&mut self) -> Result<(), Stop> {
         if self.cur.duties.preempt == 0 {
             return Err(Stop::reject(Code::LockBalance, "preemption was not disabled on this path")
+                .title("preemption is enabled that was not disabled")
                 .kernel("unmatched attempt to enable preemption (kernel function bpf_preempt_enable)"));
         }
         self.cur.duties_mut().preempt -= 1;
@@ -300,6 +309,7 @@ impl Verifier<'_, '_> {
         let slot = self.slot(frame, index);
         if slot.bytes != [ByteKind::Iter; 8] || slot.reg.kind != IRQ_FLAGS {
             return Err(Stop::reject(Code::LockBalance, "no saved interrupt flags are here")
+                .title("interrupts are restored from what bpf_local_irq_save() did not fill")
                 .about(reg)
                 .help("pass the variable that bpf_local_irq_save() filled, once")
                 .kernel(format!("expected an initialized irq flag as arg#{}", reg.number() - 1)));
