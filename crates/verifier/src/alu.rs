@@ -323,13 +323,13 @@ impl Verifier<'_, '_> {
                 )
                 .kernel(says)
         };
-        if let Some(n) = reg.num.as_const().map(|n| n as i64) {
-            if n.checked_abs().is_none_or(|n| n >= MAX_VAR_OFF) {
-                return Err(unbounded(
-                    format!("the offset becomes {n}"),
-                    format!("math between pointer and {n} is not allowed"),
-                ));
-            }
+        if let Some(n) = reg.num.as_const().map(|n| n as i64)
+            && n.checked_abs().is_none_or(|n| n >= MAX_VAR_OFF)
+        {
+            return Err(unbounded(
+                format!("the offset becomes {n}"),
+                format!("math between pointer and {n} is not allowed"),
+            ));
         }
         if i64::from(reg.off).abs() >= MAX_VAR_OFF {
             return Err(unbounded(

@@ -170,10 +170,10 @@ pub(crate) fn build(env: &mut Env<'_>) -> Result<Cfg, Stop> {
         }
         if let Some(target) = callee {
             mark(target.0, Mark::PRUNE | Mark::JUMP);
-            if let Some(index) = env.subprog_at(target.0) {
-                if !calls[caller].contains(&index) {
-                    calls[caller].push(index);
-                }
+            if let Some(index) = env.subprog_at(target.0)
+                && !calls[caller].contains(&index)
+            {
+                calls[caller].push(index);
             }
             if !std::mem::replace(&mut seen[target.as_usize()], true) {
                 open.push(target.0);
@@ -209,14 +209,14 @@ pub(crate) fn build(env: &mut Env<'_>) -> Result<Cfg, Stop> {
         }
     }
     let loops = find_loops(env, &marks);
-    if !env.since(5, 3) {
-        if let Some(at) = loops.iter().position(|number| *number != 0) {
-            return Err(Stop::reject(Code::KernelTooOld, "part of a loop")
-                .at(InsnIdx(at as u32))
-                .title(format!("Linux {} takes no loops; 5.3 is the first that does", env.kernel))
-                .help("let the compiler unroll it: #pragma unroll")
-                .kernel("back-edge from insn"));
-        }
+    if !env.since(5, 3)
+        && let Some(at) = loops.iter().position(|number| *number != 0)
+    {
+        return Err(Stop::reject(Code::KernelTooOld, "part of a loop")
+            .at(InsnIdx(at as u32))
+            .title(format!("Linux {} takes no loops; 5.3 is the first that does", env.kernel))
+            .help("let the compiler unroll it: #pragma unroll")
+            .kernel("back-edge from insn"));
     }
     Ok(Cfg { marks, loops, callees_first, calls })
 }
@@ -248,13 +248,13 @@ fn check_jumps(env: &Env<'_>) -> Result<(), Stop> {
                 .kernel("jump out of range"));
             }
         }
-        if let Some((at, insn)) = last {
-            if !matches!(insn, Insn::Exit | Insn::Jump { .. } | Insn::JumpLong { .. } | Insn::JumpReg { .. }) {
-                return Err(Stop::reject(Code::FallsOffEnd, "the last instruction of the function")
-                    .at(InsnIdx(at))
-                    .help("end each function with a return; a call of a function that never returns is no end")
-                    .kernel("last insn is not an exit or jmp"));
-            }
+        if let Some((at, insn)) = last
+            && !matches!(insn, Insn::Exit | Insn::Jump { .. } | Insn::JumpLong { .. } | Insn::JumpReg { .. })
+        {
+            return Err(Stop::reject(Code::FallsOffEnd, "the last instruction of the function")
+                .at(InsnIdx(at))
+                .help("end each function with a return; a call of a function that never returns is no end")
+                .kernel("last insn is not an exit or jmp"));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What does not change during a check: decoded instructions, functions, maps, types, options.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_abi::flags::map_create;
 use skep_abi::{AttachType, KernelVersion, MapType, ProgramType};
@@ -82,8 +82,6 @@ pub(crate) struct MapInfo<'a> {
     /// The template of its inner maps.
     pub(crate) inner: Option<MapId>,
     pub(crate) fields: Vec<SpecialField>,
-    /// The type of a value where it is known.
-    pub(crate) value_type: Option<TypeId>,
     /// Contents that nothing can change once the program runs.
     pub(crate) frozen: Option<&'a [u8]>,
 }
@@ -124,8 +122,6 @@ pub(crate) struct Subprog {
     pub(crate) global: bool,
     /// Parameters, where types say.
     pub(crate) params: Option<usize>,
-    /// Its address is taken: a callback.
-    pub(crate) address_taken: bool,
     pub(crate) has_tail_call: bool,
     /// It or what it calls contains `LD_ABS` or `LD_IND`.
     pub(crate) has_ld_abs: bool,
@@ -292,21 +288,19 @@ impl<'a> Env<'a> {
         if let (Some(btf), Some(ty)) = (self.object_btf, map.value_type) {
             collect_fields(btf, ty, 0, 8, &mut fields);
         }
-        MapInfo { spec: map, idx, inner: None, fields, value_type: map.value_type, frozen }
+        MapInfo { spec: map, idx, inner: None, fields, frozen }
     }
 
     /// Where functions start: the entry, and whatever is called or has its address taken.
     fn find_subprogs(&mut self) -> Result<(), Stop> {
-        let mut starts: BTreeMap<u32, bool> = BTreeMap::from([(0, false)]);
+        let mut starts = BTreeSet::from([0u32]);
         for (at, insn) in self.insns.iter().enumerate() {
             if self.second[at] {
                 continue;
             }
-            let address = match insn {
-                Insn::Call(Call::Subprog(_)) => false,
-                Insn::LoadWide { value: Wide::Func(_), .. } => true,
-                _ => continue,
-            };
+            if !matches!(insn, Insn::Call(Call::Subprog(_)) | Insn::LoadWide { value: Wide::Func(_), .. }) {
+                continue;
+            }
             let idx = InsnIdx(at as u32);
             let target = insn.target(idx).filter(|t| t.as_usize() < self.insns.len() && !self.second[t.as_usize()]);
             let Some(target) = target else {
@@ -314,16 +308,16 @@ impl<'a> Env<'a> {
                     .at(idx)
                     .kernel("invalid subprog"));
             };
-            *starts.entry(target.0).or_insert(false) |= address;
+            starts.insert(target.0);
         }
         if starts.len() > 256 {
             return Err(Stop::reject(Code::ProgramSize, "here")
                 .title(format!("the program has {} functions; 256 are allowed", starts.len()))
                 .kernel("too many subprograms"));
         }
-        let all: Vec<(u32, bool)> = starts.into_iter().collect();
-        for (index, &(start, address_taken)) in all.iter().enumerate() {
-            let end = all.get(index + 1).map_or(self.insns.len() as u32, |next| next.0);
+        let all: Vec<u32> = starts.into_iter().collect();
+        for (index, &start) in all.iter().enumerate() {
+            let end = all.get(index + 1).map_or(self.insns.len() as u32, |next| *next);
             let span = self.program.funcs.iter().find(|span| span.start.0 == start);
             let btf_id = span.map(|span| span.ty).filter(|ty| *ty != TypeId::VOID);
             let mut global = false;
@@ -341,7 +335,6 @@ impl<'a> Env<'a> {
                 btf: btf_id,
                 global,
                 params,
-                address_taken,
                 has_tail_call: false,
                 has_ld_abs: false,
                 changes_packet: false,

@@ -3,11 +3,11 @@
 use skep_isa::{Call, Insn, InsnIdx, Reg, Source, Wide, Width};
 use skep_object::{ExternKind, RelocKind};
 
+use crate::Code;
 use crate::explore::{Flow, Verifier};
 use crate::scalar::Scalar;
 use crate::state::{MapId, RegFlags, RegKind, RegState};
 use crate::stop::Stop;
-use crate::{Code, Place};
 
 impl Verifier<'_, '_> {
     pub(crate) fn execute_insn(&mut self, at: u32, insn: Insn) -> Result<Flow, Stop> {
@@ -293,12 +293,4 @@ fn no_target(at: u32) -> Stop {
 /// `r3`
 pub(crate) fn name(reg: Reg) -> String {
     format!("r{}", reg.number())
-}
-
-/// `r3` or `r10-8`.
-pub(crate) fn place_name(place: Place) -> String {
-    match place {
-        Place::Reg(reg) => name(reg),
-        Place::Stack(off) => format!("the stack at r10{off:+}"),
-    }
 }

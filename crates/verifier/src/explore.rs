@@ -609,12 +609,13 @@ impl<'e, 'a> Verifier<'e, 'a> {
     /// A state that is neither compared with nor on the way to a path that goes on is given back.
     fn maybe_free(&mut self, id: StateId) {
         let done = self.stored(id).is_some_and(|stored| !stored.listed && stored.branches == 0);
-        if done && !self.loop_is_open(id) {
-            if let Some(place) = self.states.get_mut(id.0 as usize) {
-                *place = None;
-                self.free_states.push(id.0);
-                self.live_states = self.live_states.saturating_sub(1);
-            }
+        if done
+            && !self.loop_is_open(id)
+            && let Some(place) = self.states.get_mut(id.0 as usize)
+        {
+            *place = None;
+            self.free_states.push(id.0);
+            self.live_states = self.live_states.saturating_sub(1);
         }
     }
 

@@ -287,6 +287,10 @@ impl Verifier<'_, '_> {
                 .help("read the field whole, by its name (with BPF_CORE_READ the offset fits each kernel)")
         })?;
         let (target, owner, field, tag) = match walked {
+            Walk::Address if self.env.since(6, 17) => {
+                // Any such memory may be read, with exception handling.
+                return Ok(RegState::pointer(RegKind::Mem, RegFlags::RDONLY.with(RegFlags::UNTRUSTED)));
+            }
             Walk::Number | Walk::Address => return Ok(RegState::unknown()),
             Walk::Object { ty, owner, field, tag } => (ty, owner, field, tag),
         };

@@ -36,11 +36,16 @@ const TCP_SOCK_SIZE: i64 = 112;
 /// Greatest size of the record of a writable raw tracepoint.
 const TP_BUFFER_MAX: i64 = 4096;
 
+/// Classes of [`Verifier::pointer_kinds`] that can be mixed: memory with kernel objects in loads, memory with any other.
+const KERNEL_OBJECT: u8 = 6;
+const MEMORY: u8 = 7;
+const ANY_MEMORY: u8 = 0xff;
+
 impl Verifier<'_, '_> {
     pub(crate) fn load(&mut self, size: Size, dst: Reg, base: Reg, off: i16, signed: bool) -> Result<(), Stop> {
         self.read(base)?;
         self.writable(dst)?;
-        self.same_pointer_kind(base)?;
+        self.same_pointer_kind(base, true)?;
         self.access(base, off.into(), size, Operand::Into(Some(dst)), false, signed)
     }
 
@@ -53,7 +58,7 @@ impl Verifier<'_, '_> {
             }
             Source::Imm(imm) => Stored::Imm(imm),
         };
-        self.same_pointer_kind(base)?;
+        self.same_pointer_kind(base, false)?;
         self.access(base, off.into(), size, Operand::From(value), false, false)
     }
 
@@ -61,7 +66,7 @@ impl Verifier<'_, '_> {
         self.read(base)?;
         self.writable(dst)?;
         self.atomic_target(base)?;
-        self.same_pointer_kind(base)?;
+        self.same_pointer_kind(base, false)?;
         self.access(base, off.into(), size, Operand::Into(Some(dst)), true, false)
     }
 
@@ -69,7 +74,7 @@ impl Verifier<'_, '_> {
         self.read(src)?;
         self.read(base)?;
         self.atomic_target(base)?;
-        self.same_pointer_kind(base)?;
+        self.same_pointer_kind(base, false)?;
         self.access(base, off.into(), size, Operand::From(Stored::Reg(src)), true, false)
     }
 
@@ -118,7 +123,7 @@ impl Verifier<'_, '_> {
     }
 
     /// One instruction must access the same kind of pointer on all paths where the kernel rewrites the access by kind.
-    fn same_pointer_kind(&mut self, base: Reg) -> Result<(), Stop> {
+    fn same_pointer_kind(&mut self, base: Reg, load: bool) -> Result<(), Stop> {
         let reg = self.cur.reg(base);
         let class = match reg.kind {
             RegKind::Ctx => 1,
@@ -126,12 +131,19 @@ impl Verifier<'_, '_> {
             RegKind::SockCommon => 3,
             RegKind::TcpSock => 4,
             RegKind::XdpSock => 5,
-            RegKind::Btf(..) => 6,
-            _ => 0xff,
+            RegKind::Btf(..) => KERNEL_OBJECT,
+            RegKind::Mem => MEMORY,
+            _ => ANY_MEMORY,
         };
         let Some(known) = self.pointer_kinds.get_mut(self.insn as usize) else { return Ok(()) };
+        let plain = |class: u8| class == MEMORY || class == ANY_MEMORY;
+        let guarded = |class: u8| class == MEMORY || class == KERNEL_OBJECT;
         if *known == 0 {
             *known = class;
+        } else if *known != class && plain(*known) && plain(class) {
+            *known = ANY_MEMORY;
+        } else if *known != class && load && guarded(*known) && guarded(class) {
+            *known = KERNEL_OBJECT;
         } else if *known != class {
             return Err(Stop::reject(
                 Code::BadAccess,
@@ -163,7 +175,6 @@ impl Verifier<'_, '_> {
         };
         self.check_alignment(base, &reg, off, bytes, strict)?;
         let total = off.checked_add(reg.off).ok_or_else(|| Stop::unsupported("offsets past 2 GB"))?;
-        let result;
         let writes_pointer = match operand {
             Operand::From(Stored::Reg(src)) => self.leaks(self.cur.reg(src)).then_some(src),
             _ => None,
@@ -172,19 +183,19 @@ impl Verifier<'_, '_> {
             Some(src) => Err(this.leak(src, whither)),
             None => Ok(()),
         };
-        match reg.kind {
+        let result: RegState = match reg.kind {
             RegKind::MapKey(map) if !reg.maybe_null() => {
                 if how == Access::Write {
                     return Err(self.read_only(base, &reg));
                 }
                 let limit = self.env.map(map).map_or(0, |map| map.spec.key_size);
                 self.check_region(base, &reg, total, bytes, limit.into(), false)?;
-                result = RegState::unknown();
+                RegState::unknown()
             }
             RegKind::MapValue(map) if !reg.maybe_null() => {
                 no_leak(self, "into map")?;
                 self.check_map_value(base, &reg, map, total, bytes, how, false)?;
-                result = self.frozen_value(&reg, map, total, bytes, signed).unwrap_or_else(RegState::unknown);
+                self.frozen_value(&reg, map, total, bytes, signed).unwrap_or_else(RegState::unknown)
             }
             RegKind::Mem if !reg.maybe_null() => {
                 if how == Access::Write && reg.flags.any(RegFlags::RDONLY) {
@@ -194,12 +205,12 @@ impl Verifier<'_, '_> {
                 if !reg.flags.any(RegFlags::UNTRUSTED) {
                     self.check_region(base, &reg, total, bytes, reg.aux.into(), false)?;
                 }
-                result = RegState::unknown();
+                RegState::unknown()
             }
             RegKind::Ctx => {
                 no_leak(self, "into ctx")?;
                 self.check_unchanged(base, &reg)?;
-                result = self.access_context(base, total, bytes, how)?;
+                self.access_context(base, total, bytes, how)?
             }
             RegKind::Stack(_) => {
                 return match operand {
@@ -224,34 +235,32 @@ impl Verifier<'_, '_> {
                     return Err(self.invalid_access(base, &reg));
                 }
                 self.check_packet(base, &reg, total, bytes, false)?;
-                result = RegState::unknown();
+                RegState::unknown()
             }
             RegKind::FlowKeys => {
                 no_leak(self, "into flow keys")?;
                 if total < 0 || i64::from(total) + i64::from(bytes) > FLOW_KEYS_SIZE {
                     return Err(self.outside(base, &reg, total.into(), total.into(), bytes.into(), FLOW_KEYS_SIZE));
                 }
-                result = RegState::unknown();
+                RegState::unknown()
             }
             RegKind::Sock | RegKind::SockCommon | RegKind::TcpSock | RegKind::XdpSock if !reg.maybe_null() => {
                 if how == Access::Write {
                     return Err(self.read_only(base, &reg));
                 }
                 self.access_socket(base, &reg, total, bytes)?;
-                result = RegState::unknown();
+                RegState::unknown()
             }
             RegKind::TpBuffer => {
                 if total < 0 || !reg.num.is_const() || i64::from(total) + i64::from(bytes) > TP_BUFFER_MAX {
                     return Err(self.outside(base, &reg, total.into(), total.into(), bytes.into(), TP_BUFFER_MAX));
                 }
-                result = RegState::unknown();
+                RegState::unknown()
             }
             RegKind::Btf(of, ty) if !reg.maybe_null() => {
-                result = self.access_kernel_object(base, &reg, of, ty, total, bytes, how)?;
+                self.access_kernel_object(base, &reg, of, ty, total, bytes, how)?
             }
-            RegKind::MapPtr(map) if !reg.maybe_null() => {
-                result = self.access_map_struct(base, &reg, map, total, bytes, how)?;
-            }
+            RegKind::MapPtr(map) if !reg.maybe_null() => self.access_map_struct(base, &reg, map, total, bytes, how)?,
             RegKind::Buf if !reg.maybe_null() => {
                 if how == Access::Write && reg.flags.any(RegFlags::RDONLY) {
                     return Err(self.read_only(base, &reg));
@@ -261,12 +270,12 @@ impl Verifier<'_, '_> {
                         Stop::reject(Code::OutOfBounds, "the offset must be constant and not negative").about(base)
                     );
                 }
-                result = RegState::unknown();
+                RegState::unknown()
             }
             _ => return Err(self.invalid_access(base, &reg)),
-        }
+        };
         if let Operand::Into(Some(dst)) = operand {
-            let value: RegState = result;
+            let value = result;
             *self.cur.reg_mut(dst) = value;
             if value.is_scalar() && value.const_value().is_none() {
                 self.cut(dst, size, signed);

@@ -284,11 +284,11 @@ impl Verifier<'_, '_> {
                 store(wanted, base, Some(src), stack)?;
             }
             Insn::JumpIf { dst, src, .. } => {
-                if let Source::Reg(src) = src {
-                    if wanted.has(dst) || wanted.has(src) {
-                        wanted.add(dst);
-                        wanted.add(src);
-                    }
+                if let Source::Reg(src) = src
+                    && (wanted.has(dst) || wanted.has(src))
+                {
+                    wanted.add(dst);
+                    wanted.add(src);
                 }
             }
             Insn::Call(call) => self.back_over_call(wanted, at, subsequent, call)?,

@@ -101,10 +101,10 @@ impl Verifier<'_, '_> {
         if let Some(depth) = self.stack_depths.get_mut(subprog) {
             *depth = (*depth).max(bytes.clamp(0, MAX_STACK) as u32);
         }
-        if state.stack.len() < slots {
-            if let Some(state) = self.cur.frames.get_mut(frame) {
-                state.slots_mut(slots);
-            }
+        if state.stack.len() < slots
+            && let Some(state) = self.cur.frames.get_mut(frame)
+        {
+            state.slots_mut(slots);
         }
     }
 

@@ -15,8 +15,6 @@ use crate::scalar::Scalar;
 pub(crate) const MAX_FRAMES: usize = 8;
 /// Bytes of a frame's stack.
 pub(crate) const MAX_STACK: i32 = 512;
-/// Stack slots of 8 bytes in a frame.
-pub(crate) const MAX_SLOTS: usize = 64;
 /// Greatest offset that the packet can be reached at.
 pub(crate) const MAX_PACKET_OFF: i64 = 0xffff;
 /// Greatest part of a pointer's offset, fixed or variable, either way.
@@ -43,7 +41,6 @@ pub(crate) enum DynptrKind {
     Skb,
     Xdp,
     SkbMeta,
-    File,
 }
 
 /// What kind of value a register holds, or what a stack slot holds in the place of one.
@@ -124,10 +121,6 @@ impl RegFlags {
     pub(crate) const DYNPTR_SLICE: RegFlags = RegFlags(512);
     /// An iterator whose elements are all gone through (in iterator slots).
     pub(crate) const DRAINED: RegFlags = RegFlags(1024);
-
-    pub(crate) const fn has(self, other: RegFlags) -> bool {
-        self.0 & other.0 == other.0
-    }
 
     pub(crate) const fn any(self, other: RegFlags) -> bool {
         self.0 & other.0 != 0
@@ -252,11 +245,6 @@ impl RegState {
         self.aux = range as u32;
     }
 
-    /// Whether the offset has a part that is not known.
-    pub(crate) fn has_variable_offset(&self) -> bool {
-        self.num.as_const().is_none()
-    }
-
     /// Id without [`ADD_CONST`].
     pub(crate) fn base_id(&self) -> u32 {
         self.id & !ADD_CONST
@@ -325,8 +313,6 @@ pub(crate) struct FuncState {
     pub(crate) stack: Rc<Vec<StackSlot>>,
     /// The call instruction in the frame before; for the entry function 0.
     pub(crate) callsite: InsnIdx,
-    /// Its place among the frames.
-    pub(crate) frame: u8,
     /// Which function.
     pub(crate) subprog: u32,
     /// What a callback may return.
@@ -349,7 +335,6 @@ impl FuncState {
             regs,
             stack: Rc::new(Vec::new()),
             callsite,
-            frame,
             subprog,
             callback_range: (0, 0),
             in_callback: false,
@@ -533,14 +518,6 @@ impl Frames {
         self.outer.get_mut(index)?.as_mut().map(Rc::make_mut)
     }
 
-    /// Whether both share a frame (and so it is equal).
-    pub(crate) fn same(&self, other: &Frames, index: usize) -> bool {
-        match (self.rc(index), other.rc(index)) {
-            (Some(a), Some(b)) => Rc::ptr_eq(a, b),
-            _ => false,
-        }
-    }
-
     /// Puts a frame on top; `false` when there are too many.
     #[must_use]
     pub(crate) fn push(&mut self, frame: FuncState) -> bool {
@@ -614,13 +591,6 @@ impl VerifierState {
 
     pub(crate) fn duties_mut(&mut self) -> &mut Duties {
         Rc::make_mut(&mut self.duties)
-    }
-
-    /// Whether any register or spilled register fulfils a condition; nothing is copied to find out.
-    pub(crate) fn any_reg(&self, mut wanted: impl FnMut(&RegState) -> bool) -> bool {
-        self.frames.iter().any(|frame| {
-            frame.regs.iter().any(&mut wanted) || frame.stack.iter().any(|slot| slot.is_spill() && wanted(&slot.reg))
-        })
     }
 
     /// Changes all registers and spilled registers that fulfil a condition. Frames that have none stay shared.
