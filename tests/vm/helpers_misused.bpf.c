@@ -156,6 +156,19 @@ SEC("syscall") int fault_with_a_record(void *ctx)
 	return 0;
 }
 
+// At the end of the run the lock would be given back in memory that is the ring's again.
+// fault: which is in the record
+SEC("syscall") int lock_in_a_record(void *ctx)
+{
+	__u32 *record = bpf_ringbuf_reserve(&ring, 16, 0);
+	if (!record)
+		return 0;
+	record[1] = 0;
+	bpf_spin_lock((void *)(record + 1));
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
 static struct locked *lock_of(__u32 key)
 {
 	return bpf_map_lookup_elem(&locks, &key);
@@ -302,4 +315,53 @@ SEC("syscall") int fault_in_a_callback(void *ctx)
 {
 	bpf_loop(2, goes_on, 0, 0);
 	return 0;
+}
+
+extern int bpf_iter_bits_new(struct bpf_iter_bits *it, const __u64 *words, __u32 count) __ksym __weak;
+
+// Memory for iterators that nobody ends has a limit.
+// value: -12
+SEC("syscall") int bits_without_end(void *ctx)
+{
+	struct bpf_iter_bits it;
+	__u64 word = 1;
+	int made = 0, result = 0;
+	for (volatile int i = 0; i < 300 && !result; i++) {
+		result = bpf_iter_bits_new(&it, &word, 1);
+		made += !result;
+	}
+	return made == 256 ? result : made;
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8);
+	__type(key, __u32);
+	__type(value, __u32);
+} few SEC(".maps");
+
+static long inner(void *map, __u32 *key, __u32 *value, __u64 *sum)
+{
+	*sum += *value;
+	return 0;
+}
+
+static long outer(void *map, __u32 *key, __u32 *value, __u64 *sum)
+{
+	bpf_for_each_map_elem(map, inner, sum, 0);
+	// The inner walk has had the same key, and this one still has it.
+	*sum += *key;
+	return 0;
+}
+
+// value: 45
+SEC("syscall") int walk_within_a_walk(void *ctx)
+{
+	__u64 sum = 0;
+	for (__u32 key = 1; key < 3; key++) {
+		__u32 value = 7 * key;
+		bpf_map_update_elem(&few, &key, &value, 0);
+	}
+	bpf_for_each_map_elem(&few, outer, &sum, 0);
+	return sum;
 }

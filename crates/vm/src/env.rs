@@ -8,6 +8,7 @@ use crate::helper::{Helper, HelperResult, Stop};
 use crate::host::{Host, Task};
 use crate::map::Map;
 use crate::memory::{Region, RegionName, Regions};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,16 @@ pub const MAX_MAY_GOTO: u64 = 8 * 1024 * 1024;
 /// Instructions between two looks at the clock.
 const SLICE: u64 = 1 << 16;
 
+/// Bytes that helpers go over between two looks at the clock: one call can take as long as a million instructions.
+const WORK_SLICE: u64 = 1 << 20;
+
 /// What a run may use up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Instructions, those of functions called and of programs tail-called included; `None` for as many as it takes.
     pub insns: Option<u64>,
-    /// Time on the clock, looked at every 65,536 instructions.
+    /// Time on the clock, looked at every 65,536 instructions, and after a helper when helpers have gone over another
+    /// megabyte.
     pub time: Option<Duration>,
     /// Stack frames of 512 bytes: nested calls of functions and callbacks, the program itself counted.
     pub frames: u32,
@@ -96,6 +101,8 @@ pub struct Env {
     after: u64,
     limits: Limits,
     deadline: Option<Instant>,
+    /// Bytes that helpers have gone over since the last look at the clock.
+    work: Cell<u64>,
     fault: Option<Box<Fault>>,
     pending: Option<FaultKind>,
     stack: Box<[u128]>,
@@ -149,6 +156,7 @@ impl Env {
             after: 0,
             limits,
             deadline: None,
+            work: Cell::new(0),
             fault: None,
             pending: None,
             stack,
@@ -260,6 +268,9 @@ impl Env {
     /// Turns a helper's result into r0 and the fault flag.
     #[inline(always)]
     pub(crate) fn finish(&mut self, result: HelperResult) -> u64 {
+        if self.work.get() >= WORK_SLICE {
+            self.look_at_the_clock_next();
+        }
         match result {
             Ok(value) => value,
             Err(Stop::Fault(kind)) => {
@@ -270,6 +281,22 @@ impl Env {
                 self.faulted = 1;
                 0
             }
+        }
+    }
+
+    /// Notes that a helper has gone over so many bytes, so that the time limit holds for what helpers do, too.
+    #[inline]
+    pub(crate) fn worked(&self, bytes: u64) {
+        self.work.set(self.work.get().saturating_add(bytes));
+    }
+
+    /// The next instruction finds the budget used up, which is when the clock is looked at. What is left is not lost.
+    #[cold]
+    fn look_at_the_clock_next(&mut self) {
+        self.work.set(0);
+        if self.deadline.is_some() {
+            self.after += self.budget;
+            self.budget = 0;
         }
     }
 
@@ -488,6 +515,26 @@ impl Env {
         Err(FaultKind::Helper { helper: "memory", why }.into())
     }
 
+    /// Whether this address is in memory that the program owns by a lookup or a reservation, in the checked mode.
+    pub(crate) fn owns(&self, addr: u64) -> bool {
+        self.regions.at(addr).is_some()
+    }
+
+    /// Whether the run owns so many pieces of memory that a walk should not add each that it comes by: adding one takes
+    /// the longer the more there are, and there is a limit.
+    pub(crate) fn owns_much(&self) -> bool {
+        const KEPT_IN_WALKS: usize = 1024;
+        self.regions.len() > KEPT_IN_WALKS
+    }
+
+    /// In the checked mode: the program has given up all that begins in this stretch.
+    pub(crate) fn disown_all(&mut self, start: u64, len: u64) {
+        if self.checked {
+            self.regions.remove_within(start, len);
+            self.forget_cached();
+        }
+    }
+
     /// In the checked mode: the program has given this memory up.
     pub(crate) fn disown(&mut self, start: u64) {
         if self.checked {
@@ -499,13 +546,22 @@ impl Env {
     /// Checks memory that a helper was given: in the checked mode it must be the program's own.
     #[inline]
     pub(crate) fn may(&mut self, addr: u64, len: u64, write: bool) -> Result<(), Stop> {
+        self.worked(len);
         if !self.checked || len == 0 || self.check(addr, len, write) {
             return Ok(());
         }
-        Err(match self.pending.take() {
-            Some(kind) => Stop::Fault(kind),
+        Err(self.not_yet())
+    }
+
+    /// What stops the run unless the helper goes on without it: a function of the host may answer with an error number.
+    fn not_yet(&mut self) -> Stop {
+        match self.pending.take() {
+            Some(kind) => {
+                self.faulted = u32::from(self.fault.is_some());
+                Stop::Fault(kind)
+            }
             None => Stop::Nested,
-        })
+        }
     }
 
     /// Memory of the program, to read. In the checked mode the whole of it must be the program's own; otherwise a
@@ -553,6 +609,7 @@ impl Env {
     /// For addresses that nothing vouches for, such as `bpf_probe_read_kernel` takes: in both modes nothing else is read.
     pub(crate) fn own_bytes(&self, addr: u64, most: u64) -> &[u8] {
         let len = self.own_len(addr).min(most);
+        self.worked(len);
         if len == 0 {
             return &[];
         }
@@ -667,7 +724,7 @@ impl Env {
         };
         let code = self.code;
         if !self.push_frame() {
-            return Err(self.pending.take().map_or(Stop::Nested, Stop::Fault));
+            return Err(self.not_yet());
         }
         // SAFETY: the operation starts a function of the program that runs.
         let result = unsafe { (self.call_func)(self, start, args) };

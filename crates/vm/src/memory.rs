@@ -106,6 +106,18 @@ impl Regions {
         }
     }
 
+    /// Takes away the regions that start in this stretch.
+    pub(crate) fn remove_within(&mut self, start: u64, len: u64) {
+        let from = self.sorted.partition_point(|region| region.start < start);
+        let to = self.sorted.partition_point(|region| region.start < start.saturating_add(len));
+        self.sorted.drain(from..to.max(from));
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
     /// The region that this address is in.
     pub(crate) fn at(&self, addr: u64) -> Option<&Region> {
         let after = self.sorted.partition_point(|region| region.start <= addr);

@@ -13,6 +13,10 @@ const MAX_NUMBERS: i64 = 8 * 1024 * 1024;
 /// Most words of a bit iterator. Source: `BITS_ITER_NR_WORDS_MAX`.
 const MAX_WORDS: u64 = 511;
 
+/// Most bit iterators of a run at a time: as many as all the frames that Linux has room for can hold. A program that makes
+/// more and ends none (no verifier lets it) gets `ENOMEM`.
+const MAX_BITS: usize = 256;
+
 fn numbers(env: &mut Env, iterator: u64) -> Result<(i32, i32), Stop> {
     let current = i32::from_ne_bytes(env.read(iterator)?);
     Ok((current, i32::from_ne_bytes(env.read(iterator.wrapping_add(4))?)))
@@ -80,6 +84,9 @@ pub(super) fn bits_new(env: &mut Env, [iterator, words, count, ..]: [u64; 5]) ->
     }
     let copied: Box<[u64]> = found.iter().map(|word| u64::from_ne_bytes(*word)).collect();
     let place = env.scratch.bits.iter().position(Option::is_none).unwrap_or(env.scratch.bits.len());
+    if place >= MAX_BITS {
+        return fail32(libc::ENOMEM);
+    }
     match env.scratch.bits.get_mut(place) {
         Some(free) => *free = Some(copied),
         None => env.scratch.bits.push(Some(copied)),

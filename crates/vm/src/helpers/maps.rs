@@ -141,12 +141,20 @@ pub(super) fn for_each(env: &mut Env, [pointer, callback, context, flags, _]: [u
     let mut stopped = None;
     let (cpu, key_size) = (env.cpu(), u64::from(map.key_size()));
     let mut each = |key: *mut u8, value: *mut u8| {
-        let key = key.expose_provenance() as u64;
+        let (key, start) = (key.expose_provenance() as u64, value.expose_provenance() as u64);
+        // A walk within a walk over the same map: the outer one's callback still has the key.
+        let (known_key, known_value) = (env.owns(key), env.owns(start));
         let called = give(env, map, value).and_then(|value| {
             env.own(key, key_size, false, || RegionName::MapKey(map.name().into()))?;
             let result = env.call_back(callback, [pointer, key, value, context, 0]);
             // The key of an array is gone after the call.
-            env.disown(key);
+            if !known_key {
+                env.disown(key);
+            }
+            // The value stays, as the callback may have noted where it is; but a large map must not use up all there is.
+            if !known_value && env.owns_much() {
+                env.disown_all(value, map.value_size().into());
+            }
             result
         });
         called.unwrap_or_else(|stop| {
@@ -195,7 +203,14 @@ pub(super) fn commit(env: &mut Env, record: u64, flags: u64, discard: bool) -> R
         let why = format!("{record:#x} is not a record that the program has reserved and still holds");
         return Err(FaultKind::Helper { helper, why }.into());
     };
-    env.scratch.records.swap_remove(place);
+    let (_, len) = env.scratch.records.swap_remove(place);
+    if let Some(lock) = env.scratch.lock.filter(|lock| lock.wrapping_sub(record) < len) {
+        // Given back later, it would be written to memory that is another's by then.
+        env.scratch.records.push((record, len));
+        let helper = if discard { "bpf_ringbuf_discard" } else { "bpf_ringbuf_submit" };
+        let why = format!("the program holds the lock at {lock:#x}, which is in the record");
+        return Err(FaultKind::Helper { helper, why }.into());
+    }
     env.disown(record);
     // SAFETY: reserved in this run and not given back before; its map is one that the program holds.
     unsafe {
@@ -244,6 +259,7 @@ pub(super) fn perf_event_output(env: &mut Env, [_, map, flags, data, size]: [u64
     }
     let from_packet = ((flags & BPF_F_CTXLEN_MASK) >> BPF_F_CTXLEN_MASK.trailing_zeros()) as usize;
     env.may(data, size, false)?;
+    env.worked(from_packet as u64);
     let packet = match env.packet() {
         Some(packet) => packet.bytes().get(..from_packet),
         None => Some(&[][..]),

@@ -84,6 +84,8 @@ fn with_packet(
     let Some(mut packet) = env.packet.take() else {
         return Err(FaultKind::Helper { helper, why: "this program does not run on a packet".to_owned() }.into());
     };
+    // What the last access fell into may be the packet.
+    env.forget_cached();
     let wrong = if packet.kind != kind {
         Some("the packet of this program is not of its kind".to_owned())
     } else if context != env.context_start() && env.is_checked() {

@@ -166,6 +166,7 @@ fn span(env: &Env, text: u64, set: u64, inside: bool) -> Result<i32, i32> {
             found = member == byte;
             ended = member == 0;
             if found || ended {
+                env.worked(at as u64);
                 break;
             }
         }
@@ -213,6 +214,7 @@ fn search(env: &Env, text: u64, wanted: u64, most: u64, ignore_case: bool) -> Re
             }
             matched += 1;
         }
+        env.worked(matched as u64);
         if matched == MOST {
             return Err(libc::E2BIG);
         }
