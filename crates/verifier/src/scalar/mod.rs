@@ -25,7 +25,8 @@
 //!
 //! # What is best possible and what is not
 //!
-//! "Best possible": the smallest abstract value that holds all results. Measured exhaustively at small widths (`tests.rs`).
+//! "Best possible": the smallest abstract value that holds all results. Measured exhaustively at small widths (`tests.rs`;
+//! `SKEP_EXHAUSTIVE=1` goes through every pair).
 //!
 //! | operation | result |
 //! |---|---|
