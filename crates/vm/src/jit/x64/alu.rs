@@ -285,7 +285,7 @@ impl Asm<'_> {
         Ok(())
     }
 
-    /// Compares, for what [`Asm::jump_on`] or [`Asm::select`] does next.
+    /// Compares, for [`Asm::jump_on`].
     pub(super) fn compare_imm(&mut self, width: Width, jump: JmpOp, left: Gp, imm: i32) -> Emitted {
         match (jump, imm) {
             (JmpOp::Set, 0..=0xff) => self.a.test(left.r8(), imm),
@@ -308,23 +308,6 @@ impl Asm<'_> {
             (JmpOp::Set, Width::W64) => self.a.test(left.r64(), right.r64()),
             (JmpOp::Set, Width::W32) => self.a.test(left.r32(), right.r32()),
             _ => self.two(width, &CMP, left, right),
-        }
-    }
-
-    /// `dst` becomes `other` where the condition does not hold.
-    pub(super) fn select(&mut self, jump: JmpOp, dst: Gp, other: Gp) -> Emitted {
-        let (dst, other) = (dst.r64(), other.r64());
-        match jump {
-            JmpOp::Eq => self.a.cmovne(dst, other),
-            JmpOp::Ne | JmpOp::Set => self.a.cmove(dst, other),
-            JmpOp::Gt => self.a.cmovbe(dst, other),
-            JmpOp::Ge => self.a.cmovb(dst, other),
-            JmpOp::Lt => self.a.cmovae(dst, other),
-            JmpOp::Le => self.a.cmova(dst, other),
-            JmpOp::Sgt => self.a.cmovle(dst, other),
-            JmpOp::Sge => self.a.cmovl(dst, other),
-            JmpOp::Slt => self.a.cmovge(dst, other),
-            JmpOp::Sle => self.a.cmovg(dst, other),
         }
     }
 

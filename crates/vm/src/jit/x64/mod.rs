@@ -25,7 +25,7 @@ mod memory;
 
 use super::exec::Executable;
 use super::flow::{Flow, FuncFlow, written};
-use super::known::{Known, Value};
+use super::known::Known;
 use super::runtime::Place;
 use super::{Compiler, Native, Options};
 use crate::code::{Code, Kind, Op};
@@ -38,7 +38,7 @@ use iced_x86::code_asm::{
 };
 use inline::Plans;
 use link::Loop;
-use skep_isa::{AluOp, JmpOp, Width};
+use skep_isa::JmpOp;
 use std::collections::HashMap;
 
 type Emitted<T = ()> = Result<T, IcedError>;
@@ -330,17 +330,9 @@ impl<'c> Asm<'c> {
                 self.a.jmp(target)
             }
             Kind::JumpIf { width, op: jump, imm } => {
-                let selected = self.selected(op);
-                if let Some((_, value)) = selected {
-                    // Before the comparison, as this may change the flags.
-                    self.mov_imm(S9, value)?;
-                }
                 match imm {
                     true => self.compare_imm(width, jump, dst, op.imm as i32)?,
                     false => self.compare_reg(width, jump, dst, src)?,
-                }
-                if let Some((reg, _)) = selected {
-                    return self.select(jump, reg, S9);
                 }
                 let (condition, target) = self.straightened(jump, op.target());
                 self.jump_on(condition, target)
@@ -360,27 +352,6 @@ impl<'c> Asm<'c> {
             Kind::TailCall => self.tail_call(),
             Kind::Exit => self.epilogue(),
         }
-    }
-
-    /// A jump over the operation that makes one constant another, as comparisons whose result is a number are written:
-    /// `w0 = 1; if w5 == 10 goto +1; w0 = 0`. No processor foresees well what such a jump will do, so it becomes a choice
-    /// between the two. Gives the register and the second constant.
-    fn selected(&mut self, jump: Op) -> Option<(Gp, u64)> {
-        let next = self.at + 1;
-        // In counted code what is jumped over is a block of its own; in checked code no constants are known.
-        if self.options.counted || jump.target() != next + 1 || self.flow.entered.get(next) != Some(&false) {
-            return None;
-        }
-        let op = *self.code.ops.get(next)?;
-        let value = match *self.code.kinds.get(next)? {
-            Kind::Alu { op: AluOp::Mov, imm: true, width: Width::W64 } => op.imm as u64,
-            Kind::Alu { op: AluOp::Mov, imm: true, width: Width::W32 } => u64::from(op.imm as u32),
-            _ => return None,
-        };
-        let Value::Const(_) = self.known.register(op.dst) else { return None };
-        self.skip = Some(next);
-        self.known.changed(op.dst);
-        Some((Gp(op.dst), value))
     }
 
     /// A jump over a jump becomes one that goes there on the opposite.
