@@ -129,7 +129,7 @@ fn value(out: &mut Builder, size: u32, field: Option<(Special, u32)>, name: &str
 fn declare(out: &mut Builder, basic: &Basic, name: &str) -> Result<TypeId, Error> {
     let Some(kfunc) = kfuncs::by_name(name) else {
         let proto = out.func_proto(TypeId::VOID, &[])?;
-        return out.func(name, proto, Linkage::Extern);
+        return out.func(name, proto, Linkage::Global);
     };
     let ty = |out: &mut Builder, ty: &Ty| {
         Ok::<TypeId, Error>(match *ty {
@@ -156,7 +156,8 @@ fn declare(out: &mut Builder, basic: &Basic, name: &str) -> Result<TypeId, Error
         params.push((ARGS.get(index).copied().unwrap_or("more"), ty(out, param)?));
     }
     let proto = out.func_proto(ret, &params)?;
-    out.func(name, proto, Linkage::Extern)
+    // The kernel takes no types with extern functions.
+    out.func(name, proto, Linkage::Global)
 }
 
 /// The struct that a global function's parameter must point to in order to be the context.

@@ -72,6 +72,10 @@ impl Judge {
         let refusal_level = if whole { LogLevel::Level1 } else { LogLevel::Stats };
         match load(&program.to_spec(), &LoadOptions { refusal_level, ..LoadOptions::default() }) {
             Ok(_) => KernelSays::Accepts,
+            // It did not take the program's types, which is no word on the program.
+            Err(LoadError::Program(refusal)) if refusal.message.contains("missing btf func_info") => {
+                KernelSays::NotAsked(refusal.message.clone())
+            }
             Err(LoadError::Program(refusal)) => KernelSays::Refuses {
                 errno: refusal.errno.0,
                 message: refusal.message.clone(),
