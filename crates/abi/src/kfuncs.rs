@@ -225,7 +225,7 @@ static ALL: &[Kfunc] = &[
     k("bpf_map_sum_elem_count", (6, 6), TRUST, ANY),
     k("bpf_arena_alloc_pages", (6, 9), TRUST | SLEEP | ARENA, ANY),
     k("bpf_arena_free_pages", (6, 9), TRUST | SLEEP | KfuncFlags::ARENA_ARG2.0, ANY),
-    k("bpf_arena_reserve_pages", (6, 17), TRUST | KfuncFlags::ARENA_ARG2.0, ANY),
+    k("bpf_arena_reserve_pages", (6, 17), TRUST | SLEEP | KfuncFlags::ARENA_ARG2.0, ANY),
     // CPU masks.
     k("bpf_cpumask_create", (6, 3), ACQ | NULL, MASKS),
     k("bpf_cpumask_release", (6, 3), REL, MASKS),
@@ -284,10 +284,10 @@ static ALL: &[Kfunc] = &[
     k("bpf_crypto_ctx_acquire", (6, 10), ACQ | RCU | NULL, SYSCALL),
     k("bpf_crypto_decrypt", (6, 10), RCU, CRYPTO),
     k("bpf_crypto_encrypt", (6, 10), RCU, CRYPTO),
-    k("bpf_lookup_user_key", (6, 1), ACQ | NULL | SLEEP, TRACING),
-    k("bpf_lookup_system_key", (6, 1), ACQ | NULL, TRACING),
-    k("bpf_key_put", (6, 1), REL, TRACING),
-    k("bpf_verify_pkcs7_signature", (6, 1), SLEEP, TRACING),
+    k("bpf_lookup_user_key", (6, 1), ACQ | NULL | SLEEP, GENERIC),
+    k("bpf_lookup_system_key", (6, 1), ACQ | NULL, GENERIC),
+    k("bpf_key_put", (6, 1), REL, GENERIC),
+    k("bpf_verify_pkcs7_signature", (6, 1), SLEEP, GENERIC),
     // Tracing and security.
     at(k("bpf_session_is_return", (6, 10), NO, KPROBE), SESSION),
     at(k("bpf_session_cookie", (6, 10), NO, KPROBE), SESSION),

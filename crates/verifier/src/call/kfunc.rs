@@ -81,6 +81,11 @@ impl Callee<'_> {
         self.flags.contains(flag)
     }
 
+    /// Whether objects must be known to be valid; what is released must be, too.
+    fn trusts(&self) -> bool {
+        self.has(KfuncFlags::TRUSTED_ARGS) || self.has(KfuncFlags::RELEASE)
+    }
+
     fn broken(&self) -> Stop {
         Stop::unsupported(format!("kernel function {} with the prototype it has here", self.kfunc.name))
     }
@@ -234,7 +239,7 @@ impl Verifier<'_, '_> {
 
     /// What is demanded of every pointer.
     fn check_kfunc_pointer(&self, callee: &Callee<'_>, reg: Reg, state: &RegState, param: &str) -> Result<(), Stop> {
-        let demands = callee.has(KfuncFlags::TRUSTED_ARGS) || callee.has(KfuncFlags::RCU);
+        let demands = callee.trusts() || callee.has(KfuncFlags::RCU);
         let nullable = param.ends_with("__nullable") || param.ends_with("__opt");
         if demands && !nullable && (state.is_null() || state.maybe_null()) {
             return Err(Stop::reject(Code::MaybeNull, format!("{} may be null here", name(reg)))
@@ -421,7 +426,7 @@ impl Verifier<'_, '_> {
         let known_good = self.holds(state.ref_id)
             || !state.flags.any(UNSAFE) && !is_rcu && (state.flags.any(RegFlags::TRUSTED) || !is_object(state));
         let takes_rcu = callee.has(KfuncFlags::RCU);
-        if (callee.has(KfuncFlags::TRUSTED_ARGS) || takes_rcu) && !known_good && !(takes_rcu && is_rcu) {
+        if (callee.trusts() || takes_rcu) && !known_good && !(takes_rcu && is_rcu) {
             let (label, kernel) = if takes_rcu {
                 ("it is neither acquired, nor protected by RCU", "must be a rcu pointer")
             } else {
