@@ -326,3 +326,41 @@ impl Asm<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Asm;
+    use crate::jit::Options;
+    use crate::{Config, Context, Limits, Memory, Vm};
+    use skep_abi::ProgramType;
+    use std::sync::Arc;
+
+    /// Processors without shifts by any register are rare by now, so the way around is tried on the others.
+    #[test]
+    fn shifts_by_way_of_cl_are_the_same() {
+        let config = Config { memory: Memory::Fast, limits: Limits::default(), ..Config::default() };
+        let vm = Vm::new(config);
+        for (dst, src) in (0..6).flat_map(|dst| (0..6).map(move |src| (dst, src))) {
+            for op in ["<<=", ">>=", "s>>="] {
+                for form in ['r', 'w'] {
+                    let text = format!(
+                        "r0 = 0x8000000180000003 ll\nr1 = 33\nr2 = -1\nr3 = 0x123456789abcdef0 ll\nr4 = 5\nr5 = 64\n\
+                         {form}{dst} {op} {form}{src}\nr0 ^= r1\nr0 *= 31\nr0 ^= r2\nr0 *= 31\nr0 ^= r3\nr0 *= 31\n\
+                         r0 ^= r4\nr0 *= 31\nr0 ^= r5\nexit"
+                    );
+                    let slots = skep_isa::encode(&skep_isa::assemble(&text).unwrap());
+                    let mut program = vm.load_slots("shift", ProgramType::Unspec, &slots).unwrap();
+                    let expected = vm.run(&program, &mut Context::memory(&mut []));
+                    let loaded = Arc::get_mut(&mut program.loaded).unwrap();
+                    let mut asm = Asm::new(&loaded.code, Options { checked: false, counted: false }).unwrap();
+                    asm.bmi2 = false;
+                    asm.program().unwrap();
+                    let native = asm.link().unwrap();
+                    loaded.code.native = Some(Box::new(native));
+                    assert!(program.is_compiled());
+                    assert_eq!(vm.run(&program, &mut Context::memory(&mut [])), expected, "{text}");
+                }
+            }
+        }
+    }
+}
