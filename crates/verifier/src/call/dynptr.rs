@@ -106,7 +106,7 @@ impl Verifier<'_, '_> {
                         .about(Reg::R1)
                         .kernel("cannot pass map_type into func bpf_ringbuf_reserve_dynptr#198"));
                 }
-                self.scalar(Reg::R2)?;
+                self.read(Reg::R2)?;
                 self.read(Reg::R3)?;
                 self.make_dynptr(Reg::R4, DynptrKind::Ringbuf, None)?;
             }

@@ -55,6 +55,10 @@ impl Verifier<'_, '_> {
                 .kernel("cannot call GPL-restricted function from non-GPL compatible program"));
         }
         self.check_place_of_call(at, helper, signature)?;
+        if matches!(id, 93 | 94 | 169..=172 | 197..=203) && !self.env.privileged {
+            return Err(Stop::reject(Code::HelperNotAllowed, format!("{} needs CAP_BPF", helper.name))
+                .kernel(format!("program of this type cannot use helper {}#{id}", helper.name)));
+        }
         match id {
             93 | 94 => return self.call_spin_lock(id),
             169..=172 => return self.call_timer_helper(id),
