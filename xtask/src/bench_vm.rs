@@ -37,9 +37,9 @@ pub fn main(args: &Args) -> Result<()> {
     let table = output(Command::new(bench).arg(&work).arg(args.rounds.to_string()))?;
     let mut text = machine();
     text.push_str(
-        "Nanoseconds a run, the median of rounds in which the sides take turns. Every side runs the same object on the same \
+        "Nanoseconds a run by the thread's CPU clock, the median of rounds in which the sides take turns. Every side runs the same object on the same \
          packet and gives the same number; interpreter and JIT run as programs do that a verifier has passed. The kernel is \
-         measured by `BPF_PROG_TEST_RUN`, rbpf where a program needs no map. Native Rust uses the standard library \
+         measured by `BPF_PROG_TEST_RUN`, whose own figure leaves out the time in which it gives the CPU away; rbpf where a program needs no map. Native Rust uses the standard library \
          (`HashMap`), and the compiler may vectorise.\n\n",
     );
     text.push_str(&table);
