@@ -35,7 +35,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
     }
     set_params(&mut spec, args)?;
     let name = spec.name.clone();
-    let Started { mut session, attached, mut stream, mut held, place, opinion } = start(args, spec)?;
+    let Started { mut session, attached, mut stream, mut held, place, in_kernel } = start(args, spec)?;
     let sweeper = Sweeper::start(&attached.iter().filter_map(|attached| attached.leftover).collect::<Vec<_>>())?;
     session.settled();
     for note in attached.iter().filter_map(|attached| attached.note.as_deref()).filter(|_| !args.quiet) {
@@ -51,6 +51,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failure> {
             places.join(", ")
         ));
     }
+    // Only now, so that nothing waits for it.
+    let opinion = if in_kernel { Opinion::form(session.spec(), &args.programs) } else { None };
     for iterator in attached.iter().filter(|attached| attached.iterates) {
         // Whether it came to its end or was stopped is seen below: by a signal, or a reader that has gone away.
         let _ended = session
@@ -96,8 +98,8 @@ struct Started {
     held: Option<Held>,
     /// The engine's name.
     place: &'static str,
-    /// What skep's own check says of what the kernel took.
-    opinion: Option<Opinion>,
+    /// Whether that is the kernel.
+    in_kernel: bool,
 }
 
 /// Loads and attaches, in the engine that was asked for or the one that can.
@@ -200,13 +202,16 @@ fn start_in(args: &RunArgs, mut spec: ObjectSpec, choice: Choice, source: Source
     let name = spec.name.clone();
     let engine = skep_engine::pick(choice, source);
     let options = LoadOptions { only: args.programs.clone(), log: args.log };
-    let opinion = if choice == Choice::Kernel { Opinion::form(&spec, &args.programs) } else { None };
+    let in_kernel = choice == Choice::Kernel;
+    // To be looked at if the kernel refuses it.
+    let given = in_kernel.then(|| spec.clone());
     let mut session = match engine.load(spec, &options) {
         Ok(session) => session,
         Err(error) => {
             let mut refused = Refused::by(&error, args);
-            if let (skep_engine::Error::Load(cause), Some(opinion)) = (&error, opinion)
+            if let (skep_engine::Error::Load(cause), Some(given)) = (&error, given)
                 && let LoadError::Program(refusal) = cause.as_ref()
+                && let Some(opinion) = Opinion::form(&given, &args.programs)
                 && let Some(text) = opinion.of_refusal(refusal, args, std::io::stderr().is_terminal())
             {
                 refused.failure = refused.failure.with_text(&text);
@@ -226,7 +231,7 @@ fn start_in(args: &RunArgs, mut spec: ObjectSpec, choice: Choice, source: Source
             }
         }
     }
-    Ok(Started { session, attached, stream, held, place: engine.name(), opinion })
+    Ok(Started { session, attached, stream, held, place: engine.name(), in_kernel })
 }
 
 fn set_params(spec: &mut ObjectSpec, args: &RunArgs) -> Result<(), Failure> {

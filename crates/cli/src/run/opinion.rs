@@ -1,8 +1,9 @@
 //! skep's own verdict on what the kernel is given to load.
 //!
-//! It is found on a thread of its own while the kernel verifies, so that the launch does not wait for it. The kernel's word is
-//! what counts. Where the two do not agree one of them is wrong, most likely this one: that is a bug to be sent, with a file
-//! that has all that is needed to see it again ([`Disagreement::write`]).
+//! It is found on a thread of its own: of what the kernel took once all is attached, so that the launch does not wait for
+//! it, of what it refused at once. The kernel's word is what counts. Where the two do not agree one of them is wrong, most
+//! likely this one: that is a bug to be sent, with a file that has all that is needed to see it again
+//! ([`Disagreement::write`]).
 
 use crate::args::RunArgs;
 use crate::check::input::{self, Input};
@@ -34,7 +35,7 @@ struct Checks {
 }
 
 impl Opinion {
-    /// Starts to check what is about to be loaded: the programs of these names, or all that their sections do not hold back.
+    /// Starts to check what the kernel was given: the programs of these names, or all that their sections do not hold back.
     /// `None` where no thread can be had.
     pub(super) fn form(spec: &ObjectSpec, only: &[String]) -> Option<Opinion> {
         let (spec, only) = (spec.clone(), only.to_vec());
@@ -72,7 +73,10 @@ impl Opinion {
         match &checked.report.verdict {
             Verdict::Fail(rejection) => {
                 let text = output::diagnostic(&checks.spec, checked, None, styled)?;
-                Some(format!("{text}\n\n`skep check --explain {}` says more", rejection.code))
+                Some(format!(
+                    "skep's own check, with the way there:\n\n{text}\n\n`skep check --explain {}` says more",
+                    rejection.code
+                ))
             }
             Verdict::Unsupported(_) => None,
             Verdict::Pass => {
