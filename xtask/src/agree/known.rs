@@ -89,9 +89,13 @@ pub(super) fn parse(text: &str) -> Result<Vec<Known>> {
     Ok(out)
 }
 
-/// The instructions alone: what was done to a program is not part of it.
+/// Map types and instructions: what was done to a program is not part of it.
 fn code(program: &Generated) -> String {
-    program.insns.iter().map(|insn| format!("{insn}\n")).collect()
+    let maps = program.maps.iter().map(|map| match &map.inner {
+        Some(inner) => format!("map {} of {}\n", map.map_type, inner.map_type),
+        None => format!("map {}\n", map.map_type),
+    });
+    maps.chain(program.insns.iter().map(|insn| format!("{insn}\n"))).collect()
 }
 
 fn parts(text: &str) -> Vec<String> {
