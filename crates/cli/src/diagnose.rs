@@ -11,7 +11,10 @@ const CONTEXT_LINES: u32 = 2;
 
 /// A failure with its exit code. `log` adds the whole verifier log.
 pub(crate) fn failure(error: &Error, log: bool) -> Failure {
-    let exit = Exit::from(error.class());
+    let exit = match error {
+        Error::Command { .. } => Exit::NoCommand,
+        _ => Exit::from(error.class()),
+    };
     if let Error::Load(error) = error
         && let LoadError::Program(refusal) = error.as_ref()
     {

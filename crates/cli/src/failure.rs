@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Not permitted, or not supported here.
     Unavailable = 3,
+    /// The command behind `--` cannot be started: a shell's code for that.
+    NoCommand = 127,
 }
 
 impl Failure {

@@ -46,11 +46,10 @@ impl Followed {
 }
 
 fn failure(error: &syscalls::TraceError) -> Error {
-    let class = match error {
-        syscalls::TraceError::Exec { .. } => Class::Usage,
-        _ => Class::NotPermittedOrUnsupported,
-    };
-    Error::vm(class, error.to_string())
+    match error {
+        syscalls::TraceError::Exec { .. } => Error::Command { text: error.to_string() },
+        _ => Error::vm(Class::NotPermittedOrUnsupported, error.to_string()),
+    }
 }
 
 impl EventSource for Followed {

@@ -127,12 +127,17 @@ pub enum Error {
         /// Why it failed.
         cause: Box<skep_kernel::Error>,
     },
-    /// Something of the embedded engine: a program that it cannot run, a capture that is no capture, a command that cannot
-    /// be started.
+    /// Something of the embedded engine: a program that it cannot run, a capture that is no capture.
     #[error("{text}")]
     Vm {
         /// What it is to the person.
         class: Class,
+        /// What was attempted, on what, why it failed.
+        text: String,
+    },
+    /// The command to be followed cannot be started.
+    #[error("{text}")]
+    Command {
         /// What was attempted, on what, why it failed.
         text: String,
     },
@@ -175,6 +180,7 @@ impl Error {
             Error::Attach(error) => error.class(),
             Error::Map { cause, .. } => cause.class(),
             Error::Vm { class, .. } => *class,
+            Error::Command { .. } => Class::Usage,
             Error::NoMap(_) | Error::NoProgram(_) => Class::Usage,
         }
     }

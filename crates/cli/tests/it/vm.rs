@@ -201,7 +201,7 @@ fn what_the_embedded_engine_cannot_do_is_refused_with_its_reason() {
         (&["--engine", "vm", "xdp_proto.o"], 3, &["--packets FILE"]),
         (&["--engine", "vm", "hello.o"], 3, &["behind --"]),
         (&["--engine", "vm", "kprobe_unlink.o", "--", "true"], 3, &["embedded engine"]),
-        (&["--engine", "vm", "hello.o", "--", "/no/such/command"], 2, &["/no/such/command"]),
+        (&["--engine", "vm", "hello.o", "--", "/no/such/command"], 127, &["/no/such/command"]),
         (&["--out", "x.pcap", "xdp_proto.o"], 2, &["--packets"]),
     ];
     for (arguments, code, words) in cases {
