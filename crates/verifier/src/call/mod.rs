@@ -28,6 +28,19 @@ use crate::explore::Verifier;
 use crate::state::{Held, RegFlags, RegKind, RegState};
 use crate::stop::Stop;
 
+/// Functions whose tracing programs may call `bpf_d_path`. Source: `btf_allowlist_d_path` in kernel/trace/bpf_trace.c.
+const D_PATH_TARGETS: &[&str] = &[
+    "security_file_permission",
+    "security_inode_getattr",
+    "security_file_open",
+    "security_path_truncate",
+    "vfs_truncate",
+    "vfs_fallocate",
+    "dentry_open",
+    "vfs_getattr",
+    "filp_close",
+];
+
 impl Verifier<'_, '_> {
     /// A call of the helper with this number, at slot `at`.
     pub(crate) fn check_helper_call(&mut self, at: u32, id: u32) -> Result<(), Stop> {
@@ -54,7 +67,7 @@ impl Verifier<'_, '_> {
             return Err(Stop::reject(Code::Licence, format!("{} is for GPL-compatible programs", helper.name))
                 .kernel("cannot call GPL-restricted function from non-GPL compatible program"));
         }
-        self.check_place_of_call(at, helper, signature)?;
+        self.check_place_of_call(helper, signature)?;
         if matches!(id, 93 | 94 | 169..=172 | 197..=203) && !self.env.privileged {
             return Err(Stop::reject(Code::HelperNotAllowed, format!("{} needs CAP_BPF", helper.name))
                 .kernel(format!("program of this type cannot use helper {}#{id}", helper.name)));
@@ -103,8 +116,7 @@ impl Verifier<'_, '_> {
     }
 
     /// What a call demands of its place: sections that are open, sleeping, the attach type.
-    fn check_place_of_call(&self, at: u32, helper: &'static Helper, signature: &Signature) -> Result<(), Stop> {
-        let _ = at;
+    fn check_place_of_call(&self, helper: &'static Helper, signature: &Signature) -> Result<(), Stop> {
         let (name, id) = (helper.name, helper.id);
         let duties = &self.cur.duties;
         if duties.locks > 0 && name != "bpf_spin_unlock" {
@@ -136,9 +148,7 @@ impl Verifier<'_, '_> {
                 });
             }
         }
-        if helper.conditional.contains(self.env.place.prog_type) {
-            self.check_attach_type_of_call(helper)?;
-        }
+        self.check_attach_type_of_call(helper)?;
         Ok(())
     }
 
@@ -147,16 +157,33 @@ impl Verifier<'_, '_> {
         use AttachType as A;
         use ProgramType as P;
         let (program, attach) = (self.env.place.prog_type, self.env.place.attach);
+        let trampoline = matches!(attach, Some(A::TraceFentry | A::TraceFexit | A::ModifyReturn));
+        let iterator = attach == Some(A::TraceIter);
+        let target = self.typed.as_ref().map_or("", |typed| typed.name.as_str());
+        let unsure = || Err(Stop::unsupported(format!("{} in {program} programs", helper.name)));
         let allowed = match (helper.name, program) {
-            // Only the licence depends on it.
-            ("bpf_get_func_ip", _) => true,
+            ("bpf_get_func_ip", P::Kprobe) => true,
+            ("bpf_get_func_ip", P::Tracing) => trampoline,
+            ("bpf_get_func_ip", _) => false,
+            ("bpf_get_func_arg" | "bpf_get_func_ret" | "bpf_get_func_arg_cnt", P::Tracing) => trampoline,
+            ("bpf_get_func_arg" | "bpf_get_func_ret" | "bpf_get_func_arg_cnt", P::Lsm) => attach != Some(A::LsmCgroup),
+            ("bpf_seq_printf" | "bpf_seq_write" | "bpf_seq_printf_btf", P::Tracing) => iterator,
+            ("bpf_seq_printf" | "bpf_seq_write" | "bpf_seq_printf_btf", P::Lsm) => false,
+            ("bpf_d_path", P::Tracing) => iterator || D_PATH_TARGETS.contains(&target),
+            ("bpf_d_path" | "bpf_ima_inode_hash" | "bpf_ima_file_hash", P::Lsm) => return unsure(),
+            ("bpf_sk_storage_get" | "bpf_sk_storage_delete", P::Tracing) => {
+                iterator
+                    || attach == Some(A::TraceRawTp)
+                    || matches!(attach, Some(A::TraceFentry | A::TraceFexit)) && !target.starts_with("bpf_sk_storage")
+            }
             ("bpf_bind", P::CgroupSockAddr) => {
                 matches!(attach, Some(A::CgroupInet4Connect | A::CgroupInet6Connect))
             }
             ("bpf_get_local_storage", P::Lsm) => attach == Some(A::LsmCgroup),
             ("bpf_setsockopt" | "bpf_getsockopt", P::CgroupSockAddr) => true,
-            ("bpf_setsockopt" | "bpf_getsockopt", P::Tracing) => attach == Some(A::TraceIter),
-            _ => return Err(Stop::unsupported(format!("{} in {program} programs", helper.name))),
+            ("bpf_setsockopt" | "bpf_getsockopt", P::Tracing) if !iterator => false,
+            _ if helper.conditional.contains(program) => return unsure(),
+            _ => true,
         };
         if allowed {
             return Ok(());

@@ -1,6 +1,7 @@
 //! What a helper returns: the state of r0 after the call.
 
 use skep_abi::MapType;
+use skep_abi::flags::map_create;
 use skep_abi::helpers::{HelperFlags, Ret, RetKind, Signature, TypeFlags};
 use skep_btf::Kind;
 
@@ -64,9 +65,12 @@ impl Verifier<'_, '_> {
                 let Some(info) = self.env.map(map) else {
                     return Err(Stop::unsupported("a map that is not described"));
                 };
-                // The element of a constant index is always there. (Not with inner maps: another one may have fewer.)
+                // The element of a constant index is always there. Another inner map may have fewer, unless it is an array
+                // without BPF_F_INNER_MAP: those are only put in place of one another with as many elements.
+                let may_differ = u64::from(info.spec.flags) & map_create::BPF_F_INNER_MAP != 0;
+                let as_many = !may_differ && (info.idx.is_some() || info.map_type() == MapType::Array);
                 let there = meta.id == LOOKUP
-                    && info.idx.is_some()
+                    && as_many
                     && meta.const_key.is_some_and(|key| key < u64::from(info.spec.max_entries));
                 let locked = info.field(FieldKind::SpinLock).is_some() || info.field(FieldKind::ResSpinLock).is_some();
                 let flags = if there { flags.without(RegFlags::MAYBE_NULL) } else { flags };
