@@ -14,7 +14,6 @@ use skep_object::{ObjectSpec, ProgramIdx, core, externs};
 use skep_progen::Family;
 use skep_verifier::{Options, Verdict, check};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
