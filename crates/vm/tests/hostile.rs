@@ -4,7 +4,7 @@
 use skep_abi::{MapType, ProgramType};
 use skep_isa::Raw;
 use skep_vm::context::{Arrival, PacketRunner};
-use skep_vm::{Config, Context, FaultKind, Helper, Limits, Mode, Vm};
+use skep_vm::{Config, Context, FaultKind, Helper, Limits, Memory, Mode, Vm};
 use std::time::{Duration, Instant};
 
 fn slots(text: &str) -> Vec<Raw> {
@@ -145,5 +145,34 @@ fn a_walk_over_a_large_map_does_not_use_up_the_programs_regions() {
         }
         let run = vm.run(object.program_named("program").unwrap(), &mut Context::caller(&mut []));
         assert_eq!(run, Ok(70_000), "{mode:?}");
+    }
+}
+
+/// A loop whose head is the first instruction of the program, or of a function: what a call does first is done once.
+#[test]
+fn loops_back_to_the_first_instruction() {
+    let cases = [
+        ("r0 += 1\nif r0 < 300000 goto -2\nexit", 300_000),
+        ("r6 += 1\nr7 += 1\nr0 += 1\nif r0 < 300000 goto -4\nr0 += r6\nexit", 600_000),
+        // The program keeps r6 while the function counts with its own.
+        ("r6 = 7\ncall pc+2\nr0 += r6\nexit\nr6 = 5\nr0 += 1\nif r0 < 300000 goto -3\nexit", 300_007),
+        // The program is a function that it calls, too: the inner one adds to what the outer one has counted.
+        ("r0 += 1\nif r0 < 30000 goto -2\nif r2 == 0 goto +2\nr2 = 0\ncall pc-5\nexit", 30_001),
+    ];
+    for (text, expected) in cases {
+        for memory in [Memory::Checked, Memory::Fast] {
+            for insns in [None, Some(10_000_000)] {
+                let limits = Limits { insns, ..Limits::default() };
+                let results = ENGINES.map(|mode| {
+                    let vm = Vm::new(Config { mode, memory, limits, ..Config::default() });
+                    let program = vm.load_slots("program", ProgramType::Unspec, &slots(text)).unwrap();
+                    let mut runner = vm.runner();
+                    let run = runner.run(&program, &mut Context::memory(&mut [0; 1]));
+                    (run, insns.map(|_| runner.used_insns()))
+                });
+                assert_eq!(results[0], results[1], "{text} {memory:?} {limits:?}");
+                assert_eq!(results[0].0, Ok(expected), "{text} {memory:?} {limits:?}");
+            }
+        }
     }
 }

@@ -89,7 +89,7 @@ impl Asm<'_> {
     pub(super) fn call_sub(&mut self, target: usize) -> Emitted {
         let place = self.place();
         let frame = STACK_FRAME_BYTES as i32;
-        let callee = self.label_of(target);
+        let callee = self.entry_of(target);
         if self.options.checked {
             // Clears the frame, too.
             self.mov_imm(S11, place.pack())?;

@@ -143,8 +143,10 @@ struct Asm<'c> {
     flow: Flow,
     /// The processor has shifts by any register.
     bmi2: bool,
-    /// By operation, where one is entered.
+    /// By operation, where a jump leads to.
     labels: Vec<CodeLabel>,
+    /// By function: where calls lead to. A jump back to a function's first operation leads behind what a call does first.
+    entries: Vec<CodeLabel>,
     stubs: Vec<Stub>,
     shared: Shared,
     /// How many instructions there were when the last label was set.
@@ -177,6 +179,7 @@ impl<'c> Asm<'c> {
         let flow = Flow::of(code);
         let labels =
             flow.entered.iter().map(|entered| if *entered { a.create_label() } else { CodeLabel::default() }).collect();
+        let entries = code.funcs.iter().map(|_| a.create_label()).collect();
         let shared = Shared::new(&mut a);
         let plans = if options.checked { Plans::default() } else { Plans::of(code, &flow) };
         // A value that means function 0 makes it one that others call, too.
@@ -192,6 +195,7 @@ impl<'c> Asm<'c> {
             flow,
             bmi2: std::arch::is_x86_feature_detected!("bmi2"),
             labels,
+            entries,
             stubs: Vec::new(),
             shared,
             labelled: usize::MAX,
@@ -217,19 +221,21 @@ impl<'c> Asm<'c> {
             self.left = 0;
             for at in func.start..func.end {
                 self.at = at as usize;
+                if at == func.start {
+                    self.starts.push(self.a.instructions().len());
+                    if let Some(entry) = self.entries.get(index).copied() {
+                        let entry = self.set_label(entry)?;
+                        self.entries[index] = entry;
+                    }
+                    self.prologue()?;
+                }
                 if self.flow.loops[self.at] {
                     let pads = self.pads()?;
                     self.pads.insert(self.at, pads);
                 }
-                if at == func.start {
-                    self.starts.push(self.a.instructions().len());
-                }
                 if self.flow.entered[self.at] {
                     self.labels[self.at] = self.set_label(self.labels[self.at])?;
                     self.known = Known::nothing();
-                }
-                if at == func.start {
-                    self.prologue()?;
                 }
                 self.count_block()?;
                 let (kind, op) = (self.code.kinds[self.at], self.code.ops[self.at]);
@@ -292,6 +298,12 @@ impl<'c> Asm<'c> {
         self.labelled = self.a.instructions().len();
         self.a.set_label(&mut label)?;
         Ok(label)
+    }
+
+    /// Where a call of the function that starts with this operation leads.
+    fn entry_of(&self, op: usize) -> CodeLabel {
+        let place = self.code.funcs.binary_search_by_key(&op, |func| func.start as usize);
+        place.ok().and_then(|place| self.entries.get(place)).copied().unwrap_or_default()
     }
 
     fn label_of(&self, op: usize) -> CodeLabel {
