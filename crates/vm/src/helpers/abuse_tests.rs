@@ -1,11 +1,13 @@
 //! Every helper and kernel function with any arguments, in the checked mode: a result or a fault, never a byte changed that
-//! is not the program's own.
+//! is not the program's own, and in both engines the same.
 
 use super::{by_id, kfunc, table};
 use crate::code::{Callee, FUNC_TAG, Linked, Resolve};
-use crate::context::{Arrival, PacketRunner};
+use crate::context::{Arrival, PacketRunner, RunError};
 use crate::env::Limits;
+use crate::fault::{Fault, FaultKind};
 use crate::helper::Builtin;
+use crate::host::{Clock, Host, Print};
 use crate::map::{Definition, Map, SpecialField, SpecialKind};
 use crate::memory::{Region, RegionName};
 use crate::program::{Config, Mode, Vm};
@@ -158,30 +160,60 @@ fn steps(functions: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..8)
 }
 
+/// Programs of the first test; by `SKEP_ABUSE` more.
+static CASES: std::sync::LazyLock<u32> =
+    std::sync::LazyLock::new(|| std::env::var("SKEP_ABUSE").ok().and_then(|text| text.parse().ok()).unwrap_or(1500));
+
 fn runner(cases: u32) -> TestRunner {
     TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() })
 }
 
+/// The same time, the same numbers and nobody to print to, so that two engines see the same.
+struct Still;
+
+impl Host for Still {
+    fn now_ns(&self, _: Clock) -> u64 {
+        64
+    }
+    fn random_u32(&self) -> u32 {
+        8
+    }
+    fn print(&self, _: Print<'_>) {}
+}
+
 fn engine(mode: Mode) -> Vm {
     let limits = Limits { insns: Some(20_000), ..Limits::default() };
-    Vm::new(Config { memory: Memory::Checked, mode, limits, cpus: 2, ..Config::default() })
+    Vm::new(Config { memory: Memory::Checked, mode, limits, cpus: 2, host: Arc::new(Still), ..Config::default() })
+}
+
+/// How a run ended: where and why, but for addresses, which are different ones each time.
+type End = Option<(InsnIdx, std::mem::Discriminant<FaultKind>)>;
+
+fn end(run: Result<u64, Fault>) -> End {
+    run.err().map(|fault| (fault.insn, std::mem::discriminant(&fault.kind)))
 }
 
 #[test]
 fn no_arguments_lead_a_helper_out_of_the_programs_memory() {
     let functions = functions();
-    let maps = maps();
-    let vm = engine(Mode::Interpreter);
+    let engines = [Mode::Interpreter, Mode::Compiled].map(engine);
     let done = std::cell::Cell::new(0u32);
-    let result = runner(1500).run(&steps(functions.len()), |steps| {
-        let mut everything = Everything { functions: functions.clone(), maps: maps.clone(), data: Vec::new() };
-        let loaded = vm.load_insns("abuse", ProgramType::Unspec, &program(&steps), &mut everything).unwrap();
-        let mut memory = [0xa5u8; 192];
-        let (before, rest) = memory.split_at_mut(64);
-        let (own, after) = rest.split_at_mut(64);
-        let ended_well = vm.run(&loaded, &mut Context::memory(own)).is_ok();
-        prop_assert!(before.iter().chain(after.iter()).all(|byte| *byte == 0xa5));
-        done.set(done.get() + u32::from(ended_well));
+    let result = runner(*CASES).run(&steps(functions.len()), |steps| {
+        let mut ends = Vec::new();
+        for vm in &engines {
+            // Maps of its own, as what a run leaves there decides how the next one ends.
+            let mut everything = Everything { functions: functions.clone(), maps: maps(), data: Vec::new() };
+            let loaded = vm.load_insns("abuse", ProgramType::Unspec, &program(&steps), &mut everything).unwrap();
+            let mut memory = [0xa5u8; 192];
+            let (before, rest) = memory.split_at_mut(64);
+            let (own, after) = rest.split_at_mut(64);
+            let mut runner = vm.runner();
+            let run = runner.run(&loaded, &mut Context::memory(own));
+            prop_assert!(before.iter().chain(after.iter()).all(|byte| *byte == 0xa5));
+            ends.push((end(run), runner.used_insns()));
+        }
+        prop_assert_eq!(&ends[0], &ends[1]);
+        done.set(done.get() + u32::from(ends[0].0.is_none()));
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
@@ -195,17 +227,24 @@ fn no_arguments_lead_a_helper_out_of_the_programs_memory() {
 #[test]
 fn nor_where_there_is_a_packet() {
     let functions = functions();
-    let maps = maps();
-    let vm = engine(Mode::Interpreter);
+    let engines = [Mode::Interpreter, Mode::Compiled].map(engine);
     let packet: Vec<u8> = (0..90).collect();
     for kind in [ProgramType::Xdp, ProgramType::SchedCls, ProgramType::CgroupSkb] {
-        let result = runner(400).run(&steps(functions.len()), |steps| {
-            let mut everything = Everything { functions: functions.clone(), maps: maps.clone(), data: Vec::new() };
-            let loaded = vm.load_insns("abuse", kind, &program(&steps), &mut everything).unwrap();
-            let mut runner = PacketRunner::new(&vm, &loaded, None, 2048).unwrap();
-            // A verdict or a fault; what it was does not matter here.
-            let _ = runner.run(&packet, &Arrival::default());
-            prop_assert!(runner.packet().len() <= 1 << 17);
+        let result = runner(*CASES / 4).run(&steps(functions.len()), |steps| {
+            let mut ends = Vec::new();
+            for vm in &engines {
+                let mut everything = Everything { functions: functions.clone(), maps: maps(), data: Vec::new() };
+                let loaded = vm.load_insns("abuse", kind, &program(&steps), &mut everything).unwrap();
+                let mut runner = PacketRunner::new(vm, &loaded, None, 2048).unwrap();
+                let end = match runner.run(&packet, &Arrival::default()) {
+                    Err(RunError::Fault(fault)) => end(Err(fault)),
+                    _ => None,
+                };
+                prop_assert!(runner.packet().len() <= 1 << 17);
+                ends.push((end, runner.packet().to_vec()));
+            }
+            prop_assert_eq!(&ends[0].0, &ends[1].0);
+            prop_assert_eq!(ends[0].1.len(), ends[1].1.len());
             Ok(())
         });
         result.unwrap_or_else(|error| panic!("{error}"));
