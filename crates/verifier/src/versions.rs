@@ -182,9 +182,12 @@ impl Search {
             let (RelocKind::Extern(index) | RelocKind::ExternCall(index)) = reloc.kind else { continue };
             let Some(external) = spec.externs.get(index.0).filter(|external| !external.weak) else { continue };
             match external.kind {
-                ExternKind::Kfunc { .. } => {
-                    self.need(v(5, 13), Some(reloc.insn), || format!("kernel functions (`{}`)", external.name));
-                }
+                ExternKind::Kfunc { .. } => match skep_abi::kfuncs::by_name(external.lookup_name()) {
+                    Some(kfunc) => {
+                        self.need(kfunc.since, Some(reloc.insn), || format!("kernel function {}", kfunc.name))
+                    }
+                    None => self.need(v(5, 13), Some(reloc.insn), || format!("kernel functions (`{}`)", external.name)),
+                },
                 ExternKind::TypedKsym { .. } => {
                     self.need(v(5, 10), Some(reloc.insn), || format!("variables of the kernel (`{}`)", external.name));
                 }
