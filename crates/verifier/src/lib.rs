@@ -154,8 +154,12 @@ pub fn check(spec: &ObjectSpec, program: ProgramIdx, options: &Options<'_>) -> R
         };
         report.verdict = verdict(stop, at);
         if let Verdict::Fail(rejection) = &mut report.verdict {
-            // A program that is too large has no single path that explains it.
-            if !matches!(rejection.code, Code::TooComplex | Code::TooManyBranches | Code::StackTooDeep) {
+            // A program that is too large has no single path that explains it. A loop without an end has one without an end.
+            let no_path = matches!(
+                rejection.code,
+                Code::TooComplex | Code::TooManyBranches | Code::StackTooDeep | Code::InfiniteLoop
+            );
+            if !no_path {
                 let steps = steps(&verifier, at, about);
                 name_use_after_release(rejection, &steps);
                 rejection.path.splice(0..0, steps);
