@@ -50,14 +50,11 @@ impl Verifier<'_, '_> {
                     kind as u32
                 )));
         }
-        if !info.can_write() && CHANGES.contains(&helper) && helper != "bpf_map_pop_elem" {
+        if !info.can_write() && CHANGES.contains(&helper) {
             return Err(Stop::reject(Code::ReadOnly, format!("programs may not write map `{}`", info.name()))
                 .about(reg)
                 .help("take BPF_F_RDONLY_PROG off the map, or change it from user space")
                 .kernel("write into map forbidden"));
-        }
-        if kind == MapType::CgroupStorage || kind == MapType::PercpuCgroupStorage {
-            return Ok(());
         }
         Ok(())
     }
