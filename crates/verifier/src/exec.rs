@@ -132,7 +132,7 @@ impl Verifier<'_, '_> {
                 match spec.kind {
                     ExternKind::TypedKsym { .. } => self.kernel_variable(spec.lookup_name(), spec.weak)?,
                     ExternKind::UntypedKsym => RegState::unknown(),
-                    ExternKind::Kfunc { .. } => RegState::unknown(),
+                    ExternKind::Kfunc { .. } => self.kfunc_address(spec.lookup_name(), spec.weak),
                     ExternKind::Kconfig { .. } => {
                         return Err(Stop::unsupported("a .kconfig variable that is not in its map"));
                     }

@@ -120,6 +120,17 @@ impl Verifier<'_, '_> {
         Ok(())
     }
 
+    /// The address of a kernel function, which is only good for a test whether the kernel has it: 0 if not.
+    pub(crate) fn kfunc_address(&self, called: &str, weak: bool) -> RegState {
+        let Some(btf) = self.env.kernel_btf else { return RegState::unknown() };
+        let is_newer = kfuncs::by_name(called).is_some_and(|kfunc| kfunc.since > self.env.kernel);
+        match btf.find(called, Kind::Func) {
+            Some(_) if !is_newer => RegState::pointer(RegKind::Mem, RegFlags::RDONLY),
+            _ if weak => RegState::constant(0),
+            _ => RegState::unknown(),
+        }
+    }
+
     /// Whether it may be called from here.
     fn check_kfunc_place(&self, callee: &Callee<'_>) -> Result<(), Stop> {
         let (kfunc, place) = (callee.kfunc, self.env.place);
