@@ -47,7 +47,8 @@ pub struct Config {
     pub mode: Mode,
     /// What a run may use up.
     pub limits: Limits,
-    /// Virtual CPUs: values of per-CPU maps, and programs that run at a time. At least one.
+    /// Virtual CPUs: values of per-CPU maps, and programs that run at a time; more runs wait. At least one. A function of the
+    /// host that runs a program itself, on the same engine, needs a second one: with one it waits for itself.
     pub cpus: u32,
     /// Clocks, random numbers, where printed lines go.
     pub host: Arc<dyn Host>,
