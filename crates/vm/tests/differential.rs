@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use skep_abi::{MapType, ProgramType};
 use skep_btf::Btf;
-use skep_isa::{Insn, Reg, Source};
+use skep_isa::{AluOp, Insn, Reg, Source};
 use skep_kernel::load::{LoadOptions, load};
 use skep_kernel::{TestInput, Update};
 use skep_object::ProgramIdx;
@@ -220,9 +220,14 @@ fn compare(program: &Generated, kernel: bool, counts: &Counts) -> Result<(), Str
     Ok(())
 }
 
-/// Whether skep's verifier accepts it. Linux 6.18 has oopsed over a program that a shrinker had made: the kernel is given
-/// only what is known to be in order.
+/// Whether skep's verifier accepts it, and Linux 6.18 can look at it. That has oopsed in
+/// `check_stack_access_within_bounds` over a generated program: it takes `number += r10` in a function for an address in the
+/// stack of some other function, and may find none.
 fn is_safe(program: &Generated) -> bool {
+    let frame_added = |insn: &Insn| matches!(insn, Insn::Alu { op: AluOp::Add, src: Source::Reg(Reg::R10), .. });
+    if program.to_spec().programs.iter().any(|spec| spec.funcs.len() > 1) && program.insns.iter().any(frame_added) {
+        return false;
+    }
     static TYPES: OnceLock<Option<Btf>> = OnceLock::new();
     let types = TYPES.get_or_init(|| Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").ok()?).ok());
     let options = skep_verifier::Options { target_btf: types.as_ref(), ..skep_verifier::Options::default() };
