@@ -210,7 +210,19 @@ impl Verifier<'_, '_> {
             RegKind::Ctx => {
                 no_leak(self, "into ctx")?;
                 self.check_unchanged(base, &reg)?;
-                self.access_context(base, total, bytes, how)?
+                let value = self.access_context(base, total, bytes, how)?;
+                // `data` of 4 bytes becomes a pointer of 8; with a sign it would become half of one.
+                if signed && value.is_pointer() {
+                    return Err(Stop::reject(
+                        Code::ContextAccess,
+                        format!("{} is loaded with its sign", describe(&value)),
+                    )
+                    .title("a pointer is loaded from the context as a signed number")
+                    .about(base)
+                    .help("load the field unsigned: `(void *)(long)ctx->data`")
+                    .kernel(format!("invalid bpf_context access off={total} size={bytes}")));
+                }
+                value
             }
             RegKind::Stack(_) => {
                 return match operand {

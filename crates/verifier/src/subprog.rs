@@ -457,9 +457,12 @@ impl Verifier<'_, '_> {
         let limit = self.env.options.limits.stack;
         let own_stacks = self.private_stacks();
         let mut deepest = 0;
+        // From the last to the entry: what an asynchronous callback calls has no stack of its own anywhere.
         let roots: Vec<u32> = (0..self.env.subprogs.len() as u32)
+            .rev()
             .filter(|index| *index == 0 || self.async_callbacks.get(*index as usize).copied().unwrap_or(false))
             .collect();
+        let mut in_callback = vec![false; self.env.subprogs.len()];
         for root in roots {
             // Each way down the call graph, which has no cycles.
             let mut open: Vec<(u32, u32, u32, bool)> = vec![(root, 0, 1, false)];
@@ -479,7 +482,11 @@ impl Verifier<'_, '_> {
                         .title(format!("{above} bytes of stack are in use before a function that makes tail calls; less than 256 may be"))
                         .kernel(format!("tail_calls are not allowed when call stack of previous frames is {above} bytes. Too large")));
                 }
-                let private = own_stacks && own >= PRIVATE_STACK_MIN && !subprog.has_tail_call;
+                if let Some(seen) = in_callback.get_mut(index as usize) {
+                    *seen |= root != 0;
+                }
+                let shared = in_callback.get(index as usize).copied().unwrap_or(true);
+                let private = own_stacks && own >= PRIVATE_STACK_MIN && !shared;
                 let depth = if private { above.max(own) } else { above + own };
                 let total = if private { own } else { depth };
                 if total > limit {
@@ -505,9 +512,11 @@ impl Verifier<'_, '_> {
     }
 
     /// Whether large frames lie outside of the common stack: Linux 6.13 on x86-64, for types of programs that may be nested.
+    /// One tail call anywhere in the program, and none does.
     fn private_stacks(&self) -> bool {
         use ProgramType as P;
         self.env.since(6, 13)
+            && !self.env.subprogs.iter().any(|subprog| subprog.has_tail_call)
             && match self.env.place.prog_type {
                 P::Kprobe | P::Tracepoint | P::PerfEvent | P::RawTracepoint => true,
                 P::Tracing => self.env.place.attach != Some(AttachType::TraceIter),
