@@ -449,10 +449,19 @@ impl Verifier<'_, '_> {
                 limit - size
             ))
         };
-        stop.help(if low == high {
+        // What was added beside the index, and whether it seems to count elements rather than bytes.
+        let fixed = low.saturating_sub(reg.num.smin);
+        let counts_elements = size > 1 && reg.num.tnum.max().trailing_zeros() >= 64 - (size - 1).leading_zeros();
+        let room = limit.saturating_sub(size).saturating_sub(fixed);
+        stop.help(if low == high || room < 0 {
             "stay within the memory, or make it larger".to_owned()
+        } else if counts_elements {
+            format!(
+                "check the index before it is used: what it adds may be {room} bytes at most, index {} of elements of {size} bytes",
+                room / size
+            )
         } else {
-            format!("check that the index is at most {} before it is used", (limit - size).max(0))
+            format!("check that the index is at most {room} before it is used")
         })
         .kernel(format!("invalid access to {}, value_size={limit} off={high} size={size}", kernel_kind(reg)))
     }

@@ -620,7 +620,11 @@ impl Verifier<'_, '_> {
                 format!("{} may be 0, which {} does not take", name(reg), meta.name),
                 format!("R{} invalid zero-sized read: u64=[{},{}]", reg.number(), num.umin, num.umax),
             )
-            .help("return early where the size is 0"));
+            .help(if num.umax > MAX_VAR_OFF as u64 {
+                "return early where the size is 0, and where it is more than the memory has; declare it unsigned"
+            } else {
+                "return early where the size is 0"
+            }));
         }
         if num.umax >= MAX_VAR_OFF as u64 {
             return Err(refuse(
