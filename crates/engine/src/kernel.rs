@@ -58,7 +58,16 @@ fn reader(spec: &ObjectSpec, loaded: &Loaded, warnings: &mut Vec<String>) -> Res
     if spec.programs.iter().enumerate().any(|(index, program)| is_loaded(index) && prints(program)) {
         let pipe = TracePipe::open().and_then(|mut pipe| pipe.discard().map(|()| pipe));
         match pipe {
-            Ok(pipe) => reader.add_pipe(pipe),
+            Ok(pipe) => {
+                if pipe.is_stopped() {
+                    warnings.push(
+                        "lines of bpf_printk do not come: the kernel's trace is stopped (by another tracer, or by an oops of the \
+                         kernel); `echo 1 > /sys/kernel/tracing/tracing_on` as root starts it"
+                            .to_owned(),
+                    );
+                }
+                reader.add_pipe(pipe);
+            }
             // The programs run all the same; only their lines cannot be shown.
             Err(error) => warnings.push(format!("lines of bpf_printk cannot be shown: {error}")),
         }

@@ -199,6 +199,12 @@ impl TracePipe {
         Ok(TracePipe { file, instance: None, rest: Vec::new(), last: None })
     }
 
+    /// Whether the kernel has stopped its trace, so that no line comes: it does so at an oops, and other tracers do on purpose.
+    pub fn is_stopped(&self) -> bool {
+        let switch = TraceFs::shared().ok().and_then(|tracefs| std::fs::read(tracefs.path("tracing_on")).ok());
+        switch.is_some_and(|text| text.starts_with(b"0"))
+    }
+
     /// Becomes readable when there are lines; newer kernels say so only when half a buffer is full, so it is also to be
     /// read from time to time.
     pub fn fd(&self) -> BorrowedFd<'_> {
