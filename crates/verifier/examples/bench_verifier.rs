@@ -44,16 +44,18 @@ static ALLOCATOR: Counting = Counting;
 
 /// Of each family of generated programs, so many with so many fragments.
 const LARGE: &[(Family, usize)] = &[
-    (Family::Packet, 60),
-    (Family::Maps, 60),
-    (Family::Index, 60),
-    (Family::Spills, 60),
+    (Family::Packet, 20),
+    (Family::Maps, 12),
+    (Family::Index, 8),
+    (Family::Spills, 15),
     (Family::Loops, 30),
-    (Family::Scalars, 100),
+    (Family::Callbacks, 12),
+    (Family::Subprograms, 12),
+    (Family::Scalars, 10),
 ];
 
 /// Generated programs that are tried of a kind, until two are found that both sides accept.
-const TRIED: u64 = 40;
+const TRIED: u64 = 200;
 
 /// A program that both sides accept, as a row.
 struct Row {
