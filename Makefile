@@ -50,7 +50,7 @@ bench-vm: deps-test build ## the embedded engine, the kernel's compiler and rbpf
 bench-verifier: deps-test ## skep's verifier and the kernel's side by side; writes docs/performance.md
 	$(CARGO) xtask bench-verifier
 
-fuzz: deps ## every fuzz target for FUZZ_SECONDS=60 each
+fuzz: deps ## every fuzz target for FUZZ_SECONDS=60 each, then a million generated programs (wants root for the kernel's part)
 	$(CARGO) xtask fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 deps: ## what building and running needs
