@@ -67,8 +67,11 @@ pub(crate) fn machine() -> String {
 /// Puts the tables of the launch and of the build between the marks of the README.
 fn update_readme(path: &Path, page: &str) -> Result<()> {
     let sections = ["launch", "build"].into_iter().filter_map(|name| page::get(page, name));
-    let lines = sections.flat_map(|section| section.lines().skip_while(|line| !line.starts_with("## ")));
-    let tables: String = lines.map(|line| format!("{}\n", line.replacen("## ", "### ", 1))).collect();
+    let tables = sections.map(|section| {
+        let lines = section.lines().skip_while(|line| !line.starts_with("## "));
+        lines.map(|line| format!("{}\n", line.replacen("## ", "### ", 1))).collect::<String>()
+    });
+    let tables = tables.collect::<Vec<_>>().join("\n");
     page::put(path, "bench", &tables)
 }
 

@@ -88,6 +88,25 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
             return 0;
         }};
     }
+    // The function that runs ends, with r0 as it is: back to its caller, or out of the run.
+    macro_rules! leave {
+        () => {
+            match frames.pop() {
+                Some(frame) => {
+                    (code, pc) = (frame.code, frame.resume);
+                    ops = code.ops.as_ptr();
+                    regs[6..10].copy_from_slice(&frame.kept);
+                    env.code = code;
+                    env.pop_frame();
+                    regs[10] = env.frame;
+                }
+                None => {
+                    env.budget = budget;
+                    return regs[0];
+                }
+            }
+        };
+    }
     macro_rules! check {
         ($addr:expr, $size:expr, $write:expr) => {
             if CHECKED && !env.check($addr, $size, $write) {
@@ -383,20 +402,7 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
                     // Outside the packet: the function ends with 0, as if by exit.
                     None => {
                         regs[0] = 0;
-                        match frames.pop() {
-                            Some(frame) => {
-                                (code, pc) = (frame.code, frame.resume);
-                                ops = code.ops.as_ptr();
-                                regs[6..10].copy_from_slice(&frame.kept);
-                                env.code = code;
-                                env.pop_frame();
-                                regs[10] = env.frame;
-                            }
-                            None => {
-                                env.budget = budget;
-                                return 0;
-                            }
-                        }
+                        leave!();
                     }
                 }
             }
@@ -446,20 +452,7 @@ pub(crate) unsafe fn run<'c, const CHECKED: bool, T: Trace>(
                 regs[10] = env.frame;
                 pc = op.target();
             }
-            0x95 => match frames.pop() {
-                Some(frame) => {
-                    (code, pc) = (frame.code, frame.resume);
-                    ops = code.ops.as_ptr();
-                    regs[6..10].copy_from_slice(&frame.kept);
-                    env.code = code;
-                    env.pop_frame();
-                    regs[10] = env.frame;
-                }
-                None => {
-                    env.budget = budget;
-                    return regs[0];
-                }
-            },
+            0x95 => leave!(),
             // SAFETY: `Code::build` makes no other.
             _ => unsafe { std::hint::unreachable_unchecked() },
         }

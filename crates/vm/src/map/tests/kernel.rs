@@ -44,7 +44,7 @@ fn errno_of<T>(result: &kernel::Result<T>) -> i32 {
     result.as_ref().err().map_or(0, |e| e.errno().map_or(-1, |n| n.0))
 }
 
-const TYPES: &[M] = &[
+pub(super) const TYPES: &[M] = &[
     M::Hash,
     M::Array,
     M::ProgArray,

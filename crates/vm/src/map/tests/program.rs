@@ -536,24 +536,7 @@ fn special_fields_are_kept_and_hidden() {
 
 #[test]
 fn what_is_not_here_is_refused_by_name() {
-    let here = [
-        M::Hash,
-        M::Array,
-        M::ProgArray,
-        M::PerfEventArray,
-        M::PercpuHash,
-        M::PercpuArray,
-        M::LruHash,
-        M::LruPercpuHash,
-        M::LpmTrie,
-        M::ArrayOfMaps,
-        M::HashOfMaps,
-        M::Queue,
-        M::Stack,
-        M::Ringbuf,
-        M::BloomFilter,
-    ];
-    for map_type in M::ALL.iter().copied().filter(|map_type| !here.contains(map_type)) {
+    for map_type in M::ALL.iter().copied().filter(|map_type| !super::kernel::TYPES.contains(map_type)) {
         let error = Map::create(&Definition::new("odd", map_type, 4, 4, 1), CPUS).expect_err("refused");
         assert_eq!(error, MapError::Unsupported { name: "odd".into(), map_type });
         let name = map_type.to_string();
